@@ -1,0 +1,35 @@
+#include "base/interrupt.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+namespace retort::base {
+
+namespace {
+volatile std::sig_atomic_t interrupt_count = 0;
+
+void on_signal(int signal) {
+    if (interrupt_count >= 1) ::_exit(128 + signal);
+    interrupt_count = 1;
+}
+}  // namespace
+
+void install_interrupt_handler() {
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
+bool interrupted() {
+    return interrupt_count > 0;
+}
+
+void set_interrupted(bool value) {
+    interrupt_count = value ? 1 : 0;
+}
+
+}  // namespace retort::base
