@@ -1,0 +1,96 @@
+// Runs a model: requests in, tokens out, many at once (continuous batching), one thread owning the weights
+// and the KV cache. Knows tokens only: text, templates and stop strings are the caller's
+// (generate/text_generation.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "model/weights.h"
+
+namespace retort::generate {
+
+struct SamplingParameters {
+    float temperature = 1.0F;  // 0: greedy
+    std::int32_t top_k = 0;    // 0: off
+    float top_p = 1.0F;
+    float min_p = 0.0F;
+    float repetition_penalty = 1.0F;  // over prompt and answer, as in transformers
+    float frequency_penalty = 0.0F;   // over the answer, as in OpenAI's API
+    float presence_penalty = 0.0F;
+    std::vector<std::pair<std::int32_t, float>> logit_bias;
+    std::optional<std::uint64_t> seed;  // same seed, same request, same machine: same tokens
+};
+
+struct Request {
+    std::vector<std::int32_t> prompt;
+    SamplingParameters sampling;
+    std::int64_t max_tokens = 256;
+    std::vector<std::int32_t> stop_tokens;  // end the answer, and are not reported as tokens of it
+    std::int32_t top_logprobs = -1;         // -1: no logprobs at all; 0–20: that many alternatives
+};
+
+struct TokenLogprob {
+    std::int32_t token = 0;
+    float logprob = 0;  // of the model's distribution before penalties, bias, temperature and truncation
+};
+
+struct TokenEvent {
+    std::int32_t token = 0;
+    float logprob = 0;
+    std::vector<TokenLogprob> top;
+};
+
+enum class FinishReason { stop, length, cancelled };
+
+struct Completion {
+    FinishReason finish_reason = FinishReason::stop;
+    std::int64_t prompt_tokens = 0;
+    std::int64_t cached_tokens = 0;  // of the prompt, found in the KV cache
+    std::int64_t completion_tokens = 0;
+};
+
+struct EngineOptions {
+    std::int64_t context_length = 0;   // 0: the model's own, at most 8192
+    std::int64_t max_sequences = 16;   // decoded together
+    std::int64_t cache_bytes = 0;      // 0: what max_sequences need, at most a quarter of memory
+    std::int64_t prefill_chunk = 256;  // prompt tokens a step, so that decoding others is not held up
+};
+
+struct EngineStatistics {
+    std::int64_t running = 0;
+    std::int64_t waiting = 0;
+    double kv_cache_usage = 0;  // share of pages in use
+    std::uint64_t prompt_tokens = 0;
+    std::uint64_t generated_tokens = 0;
+    std::uint64_t prefix_cache_hits = 0;  // tokens
+};
+
+class Engine {
+  public:
+    static Result<std::unique_ptr<Engine>> create(model::Weights weights, const EngineOptions& options);
+    virtual ~Engine() = default;
+
+    // Called on the engine's thread for each token; false cancels the request and frees its slot.
+    using OnToken = std::function<bool(const TokenEvent&)>;
+    // Called once, last, on the engine's thread.
+    using OnDone = std::function<void(Result<Completion>)>;
+
+    // Queues and returns at once. A prompt that does not fit the context, or a token outside the vocabulary,
+    // is an error here, not later. The returned id cancels.
+    virtual Result<std::uint64_t> submit(Request request, OnToken on_token, OnDone on_done) = 0;
+    virtual void cancel(std::uint64_t id) = 0;
+    // Blocks until done: for command-line use.
+    virtual Result<Completion> generate(Request request, const OnToken& on_token) = 0;
+
+    [[nodiscard]] virtual const model::ModelConfig& config() const = 0;
+    [[nodiscard]] virtual std::int64_t context_length() const = 0;
+    [[nodiscard]] virtual EngineStatistics statistics() const = 0;
+};
+
+}  // namespace retort::generate
