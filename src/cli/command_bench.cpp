@@ -1,0 +1,12 @@
+#include "cli/commands.h"
+
+namespace retort::cli {
+
+void add_bench(Commands& commands) {
+    CLI::App& bench =
+        commands.add(Group::machine, "bench", "the machine's limit and this program's share of it",
+                     {"retort bench peak"}, [](const CommonOptions&) -> Status { return {}; });
+    add_bench_peak(commands, bench);
+}
+
+}  // namespace retort::cli

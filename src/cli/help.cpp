@@ -1,0 +1,81 @@
+#include "cli/help.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace retort::cli {
+
+namespace {
+
+constexpr std::size_t page_width = 100;
+constexpr std::size_t left_column = 30;
+
+std::string two_columns(const std::string& left, std::string_view right) {
+    std::string line = "  " + left;
+    if (right.empty()) return line + "\n";
+    if (line.size() + 2 > left_column) {
+        line += "\n" + std::string(left_column, ' ');
+    } else {
+        line.resize(left_column, ' ');
+    }
+    return line + wrapped(right, page_width - left_column, left_column) + "\n";
+}
+
+class HelpFormatter : public CLI::Formatter {
+  public:
+    std::string make_option(const CLI::Option* option, bool is_positional) const override {
+        std::string left = make_option_name(option, is_positional);
+        if (!is_positional && option->get_type_size() != 0) {
+            left += " " + (option->get_type_name().empty() ? "VALUE" : option->get_type_name());
+        }
+        std::string right = option->get_description();
+        if (option->get_required() && !is_positional) right += " (required)";
+        if (!option->get_default_str().empty()) right += " [" + option->get_default_str() + "]";
+        return two_columns(left, right);
+    }
+
+    std::string make_subcommand(const CLI::App* command) const override {
+        return two_columns(command->get_name(), command->get_description());
+    }
+
+    std::string make_description(const CLI::App* command) const override {
+        return command->get_description().empty() ? ""
+                                                  : wrapped(command->get_description(), page_width, 0) + "\n";
+    }
+
+    std::string make_footer(const CLI::App* command) const override {
+        return command->get_footer().empty() ? "" : "\n" + command->get_footer() + "\n";
+    }
+};
+
+}  // namespace
+
+std::string wrapped(std::string_view text, std::size_t width, std::size_t indent) {
+    std::string out;
+    std::size_t column = 0;
+    std::size_t at = 0;
+    while (at < text.size()) {
+        const std::size_t end = std::min(text.find(' ', at), text.size());
+        const std::string_view word = text.substr(at, end - at);
+        at = end + 1;
+        if (word.empty()) continue;
+        if (column != 0 && column + 1 + word.size() > width) {
+            out += '\n';
+            out.append(indent, ' ');
+            column = 0;
+        }
+        if (column != 0) {
+            out += ' ';
+            ++column;
+        }
+        out += word;
+        column += word.size();
+    }
+    return out;
+}
+
+std::shared_ptr<CLI::FormatterBase> make_help_formatter() {
+    return std::make_shared<HelpFormatter>();
+}
+
+}  // namespace retort::cli

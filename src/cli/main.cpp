@@ -1,0 +1,7 @@
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+    retort::cli::Commands commands;
+    retort::cli::add_bench(commands);
+    return commands.run(argc, argv);
+}
