@@ -1,0 +1,317 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/parallel.h"
+#include "tensor/activation.h"
+#include "tensor/adamw.h"
+#include "tensor/attention.h"
+#include "tensor/gemm.h"
+#include "tensor/norm.h"
+
+namespace retort::model {
+
+namespace {
+
+tensor::AttentionShape attention_shape(const ModelConfig& config) {
+    return {config.head_count, config.kv_head_count, config.head_dim};
+}
+
+void add_row_vector(float* x, const float* bias, std::int64_t rows, std::int64_t size) {
+    base::parallel_ranges(rows, 32, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = begin; r < end; ++r) {
+            for (std::int64_t i = 0; i < size; ++i) x[r * size + i] += bias[i];
+        }
+    });
+}
+
+// Shares of columns, so that each sum runs over the rows in order whatever the number of threads.
+void add_column_sums(const float* x, std::int64_t rows, std::int64_t size, float* sums) {
+    base::parallel_ranges(size, 64, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t i = begin; i < end; ++i) sums[i] += x[r * size + i];
+        }
+    });
+}
+
+std::int64_t widest_row(const ModelConfig& config) {
+    return std::max(
+        {config.hidden_size, config.query_size() + 2 * config.kv_size(), 2 * config.intermediate_size});
+}
+
+}  // namespace
+
+Transformer::LayerActivations Transformer::make_activations(const ModelConfig& config, std::int64_t tokens) {
+    using Floats = tensor::Buffer<float>;
+    LayerActivations layer;
+    layer.attention_rstd = Floats(tokens);
+    layer.qkv = Floats(tokens * (config.query_size() + 2 * config.kv_size()));
+    if (config.qk_norm) {
+        layer.qk_before_norm = Floats(tokens * (config.query_size() + config.kv_size()));
+        layer.qk_rstd = Floats(tokens * (config.head_count + config.kv_head_count));
+    }
+    layer.attention = Floats(tokens * config.query_size());
+    layer.log_sum_exp = Floats(tokens * config.head_count);
+    layer.middle = Floats(tokens * config.hidden_size);
+    layer.mlp_rstd = Floats(tokens);
+    layer.gate_up = Floats(tokens * 2 * config.intermediate_size);
+    return layer;
+}
+
+Transformer::Transformer(const ParameterLayout& layout, std::int64_t max_tokens,
+                         const TransformerOptions& options)
+    : layout_(layout),
+      max_tokens_(max_tokens),
+      options_(options),
+      frequencies_(rope_frequencies(layout.config)) {
+    using Floats = tensor::Buffer<float>;
+    const ModelConfig& config = layout.config;
+    const std::int64_t hidden = config.hidden_size;
+    const bool one_for_all = !options.training || options.recompute;
+    for (std::int64_t l = 0; l < (one_for_all ? 1 : config.layer_count); ++l) {
+        layers_.push_back(make_activations(config, max_tokens));
+    }
+    inputs_ = Floats((options.training ? config.layer_count + 1 : 2) * max_tokens * hidden);
+    final_rstd_ = Floats(max_tokens);
+    hidden_ = Floats(max_tokens * hidden);
+    normed_ = Floats(max_tokens * hidden);
+    wide_ = Floats(max_tokens * config.intermediate_size);
+    x_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * widest_row(config));
+    if (!options.training) return;
+    dy_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * widest_row(config));
+    d_residual_ = Floats(max_tokens * hidden);
+    d_narrow_ = Floats(max_tokens * std::max(hidden, config.query_size()));
+    d_wide_ = Floats(max_tokens * config.intermediate_size);
+    d_gate_up_ = Floats(max_tokens * 2 * config.intermediate_size);
+    d_qkv_ = Floats(max_tokens * (config.query_size() + 2 * config.kv_size()));
+}
+
+std::int64_t Transformer::memory_bytes(const ModelConfig& config, std::int64_t max_tokens,
+                                       const TransformerOptions& options) {
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t query = config.query_size();
+    const std::int64_t qkv = query + 2 * config.kv_size();
+    const std::int64_t wide = config.intermediate_size;
+    std::int64_t layer = 2 + qkv + query + config.head_count + hidden + 2 * wide;
+    if (config.qk_norm) layer += query + config.kv_size() + config.head_count + config.kv_head_count;
+    const bool one_for_all = !options.training || options.recompute;
+    std::int64_t row = layer * (one_for_all ? 1 : config.layer_count);
+    row += (options.training ? config.layer_count + 1 : 2) * hidden + 1 + 2 * hidden + wide;
+    if (options.training) row += hidden + std::max(hidden, query) + wide + 2 * wide + qkv;
+    return max_tokens * row * 4;
+}
+
+float* Transformer::input(std::size_t layer) {
+    const std::size_t slot = options_.training ? layer : layer % 2;
+    return inputs_.data() + static_cast<std::int64_t>(slot) * max_tokens_ * layout_.config.hidden_size;
+}
+
+void Transformer::linear(const ParameterView& parameters, std::int64_t weight, const float* x,
+                         std::int64_t tokens, std::int64_t rows, std::int64_t cols, float beta, float* y) {
+    if (parameters.bf16 == nullptr) {
+        tensor::gemm(false, true, tokens, rows, cols, 1.0F, x, cols, parameters.values + weight, cols, beta,
+                     y, rows);
+        return;
+    }
+    tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
+    tensor::gemm_bf16(false, true, tokens, rows, cols, x_bf16_.data(), cols, parameters.bf16 + weight, cols,
+                      beta, y, rows);
+}
+
+void Transformer::linear_backward(const ParameterView& parameters, std::int64_t weight, const float* x,
+                                  const float* dy, std::int64_t tokens, std::int64_t rows, std::int64_t cols,
+                                  float* dx, float* gradients) {
+    if (parameters.bf16 == nullptr) {
+        tensor::gemm(false, false, tokens, cols, rows, 1.0F, dy, rows, parameters.values + weight, cols, 0.0F,
+                     dx, cols);
+        tensor::gemm(true, false, rows, cols, tokens, 1.0F, dy, rows, x, cols, 1.0F, gradients + weight,
+                     cols);
+        return;
+    }
+    tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
+    tensor::convert_to_bf16(dy, dy_bf16_.data(), tokens * rows);
+    tensor::gemm_bf16(false, false, tokens, cols, rows, dy_bf16_.data(), rows, parameters.bf16 + weight, cols,
+                      0.0F, dx, cols);
+    tensor::gemm_bf16(true, false, rows, cols, tokens, dy_bf16_.data(), rows, x_bf16_.data(), cols, 1.0F,
+                      gradients + weight, cols);
+}
+
+void Transformer::layer_attention(const ParameterView& parameters, const LayerOffsets& at,
+                                  const TokenBatch& batch, const float* input, LayerActivations& layer) {
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t query = config.query_size();
+    const std::int64_t row = query + 2 * config.kv_size();
+    const float* values = parameters.values;
+    tensor::rms_norm(input, hidden, values + at.attention_norm, config.rms_norm_eps, tokens, hidden,
+                     normed_.data(), hidden, layer.attention_rstd.data());
+    linear(parameters, at.qkv, normed_.data(), tokens, row, hidden, 0.0F, layer.qkv.data());
+    if (at.qkv_bias >= 0) add_row_vector(layer.qkv.data(), values + at.qkv_bias, tokens, row);
+    if (config.qk_norm) {
+        const std::int64_t width = query + config.kv_size();
+        for (std::int64_t t = 0; t < tokens; ++t) {
+            std::copy_n(layer.qkv.data() + t * row, width, layer.qk_before_norm.data() + t * width);
+        }
+        for (std::int64_t h = 0; h < config.head_count + config.kv_head_count; ++h) {
+            const float* weight = values + (h < config.head_count ? at.query_norm : at.key_norm);
+            float* head = layer.qkv.data() + h * config.head_dim;
+            tensor::rms_norm(head, row, weight, config.rms_norm_eps, tokens, config.head_dim, head, row,
+                             layer.qk_rstd.data() + h * max_tokens_);
+        }
+    }
+    tensor::rope(layer.qkv.data(), row, tokens, config.head_count + config.kv_head_count,
+                 batch.positions.data(), rope_, false);
+    tensor::attention(layer.qkv.data(), batch.sequence_starts, attention_shape(config),
+                      layer.attention.data(), layer.log_sum_exp.data());
+    std::copy_n(input, tokens * hidden, layer.middle.data());
+    linear(parameters, at.output, layer.attention.data(), tokens, hidden, query, 1.0F, layer.middle.data());
+}
+
+void Transformer::layer_mlp(const ParameterView& parameters, const LayerOffsets& at, std::int64_t tokens,
+                            LayerActivations& layer) {
+    const ModelConfig& config = layout_.config;
+    const std::int64_t hidden = config.hidden_size;
+    tensor::rms_norm(layer.middle.data(), hidden, parameters.values + at.mlp_norm, config.rms_norm_eps,
+                     tokens, hidden, normed_.data(), hidden, layer.mlp_rstd.data());
+    linear(parameters, at.gate_up, normed_.data(), tokens, 2 * config.intermediate_size, hidden, 0.0F,
+           layer.gate_up.data());
+}
+
+std::span<const float> Transformer::forward(const ParameterView& parameters, const TokenBatch& batch) {
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t hidden = config.hidden_size;
+    assert(tokens <= max_tokens_);
+    if (tokens == 0) return {};
+    rope_.extend(*std::max_element(batch.positions.begin(), batch.positions.end()) + 1, frequencies_.inverse,
+                 frequencies_.scale);
+    float* first = input(0);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+        std::copy_n(
+            parameters.values + layout_.embedding + batch.tokens[static_cast<std::size_t>(t)] * hidden,
+            hidden, first + t * hidden);
+    }
+    for (std::size_t l = 0; l < layout_.layers.size(); ++l) {
+        const LayerOffsets& at = layout_.layers[l];
+        LayerActivations& layer = activations(l);
+        layer_attention(parameters, at, batch, input(l), layer);
+        layer_mlp(parameters, at, tokens, layer);
+        tensor::swiglu(layer.gate_up.data(), tokens, config.intermediate_size, wide_.data());
+        std::copy_n(layer.middle.data(), tokens * hidden, input(l + 1));
+        linear(parameters, at.down, wide_.data(), tokens, hidden, config.intermediate_size, 1.0F,
+               input(l + 1));
+    }
+    tensor::rms_norm(input(layout_.layers.size()), hidden, parameters.values + layout_.final_norm,
+                     config.rms_norm_eps, tokens, hidden, hidden_.data(), hidden, final_rstd_.data());
+    return {hidden_.data(), static_cast<std::size_t>(tokens * hidden)};
+}
+
+void Transformer::backward_query_key(const ParameterView& parameters, const LayerOffsets& at,
+                                     const TokenBatch& batch, LayerActivations& layer, float* gradients) {
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t row = config.query_size() + 2 * config.kv_size();
+    tensor::rope(d_qkv_.data(), row, tokens, config.head_count + config.kv_head_count, batch.positions.data(),
+                 rope_, true);
+    if (!config.qk_norm) return;
+    const std::int64_t dim = config.head_dim;
+    const std::int64_t width = config.query_size() + config.kv_size();
+    for (std::int64_t h = 0; h < config.head_count + config.kv_head_count; ++h) {
+        const std::int64_t norm = h < config.head_count ? at.query_norm : at.key_norm;
+        float* d_head = d_narrow_.data();  // (T, head_dim)
+        std::fill_n(d_head, tokens * dim, 0.0F);
+        tensor::rms_norm_backward(layer.qk_before_norm.data() + h * dim, width, parameters.values + norm,
+                                  layer.qk_rstd.data() + h * max_tokens_, d_qkv_.data() + h * dim, row,
+                                  tokens, dim, d_head, dim, gradients + norm);
+        for (std::int64_t t = 0; t < tokens; ++t) {
+            std::copy_n(d_head + t * dim, dim, d_qkv_.data() + t * row + h * dim);
+        }
+    }
+}
+
+void Transformer::layer_backward(const ParameterView& parameters, const LayerOffsets& at,
+                                 const TokenBatch& batch, const float* input, LayerActivations& layer,
+                                 float* gradients) {
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t wide = config.intermediate_size;
+    const std::int64_t row = config.query_size() + 2 * config.kv_size();
+    const float* values = parameters.values;
+
+    // MLP. dh = d_residual·W_down has to be there before h is made again, so the two halves of the product's
+    // backward are split around the activation's.
+    if (parameters.bf16 == nullptr) {
+        tensor::gemm(false, false, tokens, wide, hidden, 1.0F, d_residual_.data(), hidden, values + at.down,
+                     wide, 0.0F, d_wide_.data(), wide);
+    } else {
+        tensor::convert_to_bf16(d_residual_.data(), dy_bf16_.data(), tokens * hidden);
+        tensor::gemm_bf16(false, false, tokens, wide, hidden, dy_bf16_.data(), hidden,
+                          parameters.bf16 + at.down, wide, 0.0F, d_wide_.data(), wide);
+    }
+    tensor::swiglu_backward(layer.gate_up.data(), d_wide_.data(), tokens, wide, d_gate_up_.data(),
+                            wide_.data());
+    if (parameters.bf16 == nullptr) {
+        tensor::gemm(true, false, hidden, wide, tokens, 1.0F, d_residual_.data(), hidden, wide_.data(), wide,
+                     1.0F, gradients + at.down, wide);
+    } else {
+        tensor::convert_to_bf16(wide_.data(), x_bf16_.data(), tokens * wide);
+        tensor::gemm_bf16(true, false, hidden, wide, tokens, dy_bf16_.data(), hidden, x_bf16_.data(), wide,
+                          1.0F, gradients + at.down, wide);
+    }
+    tensor::rms_norm(layer.middle.data(), hidden, values + at.mlp_norm, config.rms_norm_eps, tokens, hidden,
+                     normed_.data(), hidden, nullptr);
+    linear_backward(parameters, at.gate_up, normed_.data(), d_gate_up_.data(), tokens, 2 * wide, hidden,
+                    d_narrow_.data(), gradients);
+    tensor::rms_norm_backward(layer.middle.data(), hidden, values + at.mlp_norm, layer.mlp_rstd.data(),
+                              d_narrow_.data(), hidden, tokens, hidden, d_residual_.data(), hidden,
+                              gradients + at.mlp_norm);
+
+    // Attention.
+    linear_backward(parameters, at.output, layer.attention.data(), d_residual_.data(), tokens, hidden,
+                    config.query_size(), d_narrow_.data(), gradients);
+    tensor::attention_backward(layer.qkv.data(), layer.attention.data(), layer.log_sum_exp.data(),
+                               d_narrow_.data(), batch.sequence_starts, attention_shape(config),
+                               d_qkv_.data());
+    backward_query_key(parameters, at, batch, layer, gradients);
+    if (at.qkv_bias >= 0) add_column_sums(d_qkv_.data(), tokens, row, gradients + at.qkv_bias);
+    tensor::rms_norm(input, hidden, values + at.attention_norm, config.rms_norm_eps, tokens, hidden,
+                     normed_.data(), hidden, nullptr);
+    linear_backward(parameters, at.qkv, normed_.data(), d_qkv_.data(), tokens, row, hidden, d_narrow_.data(),
+                    gradients);
+    tensor::rms_norm_backward(input, hidden, values + at.attention_norm, layer.attention_rstd.data(),
+                              d_narrow_.data(), hidden, tokens, hidden, d_residual_.data(), hidden,
+                              gradients + at.attention_norm);
+}
+
+void Transformer::backward(const ParameterView& parameters, const TokenBatch& batch,
+                           std::span<const float> d_hidden, float* gradients) {
+    assert(options_.training);
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t hidden = config.hidden_size;
+    if (tokens == 0) return;
+    std::fill_n(d_residual_.data(), tokens * hidden, 0.0F);
+    tensor::rms_norm_backward(input(layout_.layers.size()), hidden, parameters.values + layout_.final_norm,
+                              final_rstd_.data(), d_hidden.data(), hidden, tokens, hidden, d_residual_.data(),
+                              hidden, gradients + layout_.final_norm);
+    for (std::size_t l = layout_.layers.size(); l-- > 0;) {
+        LayerActivations& layer = activations(l);
+        if (options_.recompute) {
+            layer_attention(parameters, layout_.layers[l], batch, input(l), layer);
+            layer_mlp(parameters, layout_.layers[l], tokens, layer);
+        }
+        layer_backward(parameters, layout_.layers[l], batch, input(l), layer, gradients);
+    }
+    // Shares of columns, so that a token that comes twice is summed in the order of the rows.
+    base::parallel_ranges(hidden, 32, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = 0; t < tokens; ++t) {
+            float* row = gradients + layout_.embedding + batch.tokens[static_cast<std::size_t>(t)] * hidden;
+            for (std::int64_t i = begin; i < end; ++i) row[i] += d_residual_.data()[t * hidden + i];
+        }
+    });
+}
+
+}  // namespace retort::model

@@ -1,0 +1,108 @@
+// The transformer for training and for scoring text: forward over packed sequences, and the backward pass
+// written out layer by layer. Ends at the hidden states after the final norm; projecting them to the
+// vocabulary, and the loss, are the caller's (train/objective.h, evaluate), who never needs tokens ×
+// vocabulary at once. Generation, with its KV cache, is generate/decoder.h.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/parameters.h"
+#include "tensor/buffer.h"
+#include "tensor/rope.h"
+
+namespace retort::model {
+
+// Sequences laid end to end. positions restart in each; sequence_starts has one more entry than sequences.
+struct TokenBatch {
+    std::span<const std::int32_t> tokens;
+    std::span<const std::int32_t> positions;
+    std::span<const std::int32_t> sequence_starts;
+};
+
+// f32 values in a ParameterLayout, and the same rounded to bf16 when products are to run in it (else null).
+struct ParameterView {
+    const float* values = nullptr;
+    const std::uint16_t* bf16 = nullptr;
+};
+
+struct TransformerOptions {
+    bool training = true;  // keeps what backward() needs
+    bool recompute =
+        false;  // keeps only each layer's input, and runs its forward again in backward(): the same bits
+};
+
+class Transformer {
+  public:
+    // Plans all memory for batches of up to max_tokens. The layout must outlive the object.
+    Transformer(const ParameterLayout& layout, std::int64_t max_tokens, const TransformerOptions& options);
+
+    // Hidden states after the final norm (tokens, hidden), valid until the next call.
+    std::span<const float> forward(const ParameterView& parameters, const TokenBatch& batch);
+
+    // d_hidden (tokens, hidden): gradient of the loss by the last forward()'s result. Adds to gradients
+    // (layout).
+    void backward(const ParameterView& parameters, const TokenBatch& batch, std::span<const float> d_hidden,
+                  float* gradients);
+
+    [[nodiscard]] static std::int64_t memory_bytes(const ModelConfig& config, std::int64_t max_tokens,
+                                                   const TransformerOptions& options);
+
+  private:
+    struct LayerActivations {
+        tensor::Buffer<float> attention_rstd;  // (T)
+        tensor::Buffer<float> qkv;             // (T, Q + 2·KV) after norm and RoPE
+        tensor::Buffer<float> qk_before_norm;  // (T, Q + KV), only with qk_norm
+        tensor::Buffer<float> qk_rstd;         // (heads + kv_heads, T), only with qk_norm
+        tensor::Buffer<float> attention;       // (T, Q)
+        tensor::Buffer<float> log_sum_exp;     // (T, heads)
+        tensor::Buffer<float> middle;          // (T, C) residual stream between attention and MLP
+        tensor::Buffer<float> mlp_rstd;        // (T)
+        tensor::Buffer<float> gate_up;         // (T, 2·I)
+    };
+    static LayerActivations make_activations(const ModelConfig& config, std::int64_t tokens);
+
+    void layer_attention(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                         const float* input, LayerActivations& layer);
+    void layer_mlp(const ParameterView& parameters, const LayerOffsets& at, std::int64_t tokens,
+                   LayerActivations& layer);
+    void layer_backward(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                        const float* input, LayerActivations& layer, float* gradients);
+    void backward_query_key(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                            LayerActivations& layer, float* gradients);
+
+    // y (T, rows) = x (T, cols)·Wᵀ + beta·y
+    void linear(const ParameterView& parameters, std::int64_t weight, const float* x, std::int64_t tokens,
+                std::int64_t rows, std::int64_t cols, float beta, float* y);
+    // dx (T, cols) = dy·W; dW (rows, cols) += dyᵀ·x
+    void linear_backward(const ParameterView& parameters, std::int64_t weight, const float* x,
+                         const float* dy, std::int64_t tokens, std::int64_t rows, std::int64_t cols,
+                         float* dx, float* gradients);
+
+    [[nodiscard]] LayerActivations& activations(std::size_t layer) {
+        return layers_[layers_.size() == 1 ? 0 : layer];
+    }
+    [[nodiscard]] float* input(std::size_t layer);
+
+    const ParameterLayout& layout_;
+    std::int64_t max_tokens_;
+    TransformerOptions options_;
+    RopeFrequencies frequencies_;
+    tensor::RopeTable rope_;
+    std::vector<LayerActivations> layers_;  // one a layer, or one for all
+    tensor::Buffer<float> inputs_;      // (layers + 1, T, C) residual stream, or two slots without training
+    tensor::Buffer<float> final_rstd_;  // (T)
+    tensor::Buffer<float> hidden_;      // (T, C)
+    tensor::Buffer<float> normed_;      // (T, C) scratch
+    tensor::Buffer<float> wide_;        // (T, I) scratch
+    tensor::Buffer<float> d_residual_;  // (T, C)
+    tensor::Buffer<float> d_narrow_;    // (T, max(C, Q))
+    tensor::Buffer<float> d_wide_;      // (T, I)
+    tensor::Buffer<float> d_gate_up_;   // (T, 2·I)
+    tensor::Buffer<float> d_qkv_;       // (T, Q + 2·KV)
+    tensor::Buffer<std::uint16_t> x_bf16_;   // (T, widest) inputs of a product, rounded
+    tensor::Buffer<std::uint16_t> dy_bf16_;  // (T, widest)
+};
+
+}  // namespace retort::model

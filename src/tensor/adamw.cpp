@@ -1,0 +1,135 @@
+#include "tensor/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/parallel.h"
+#include "tensor/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/adamw.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace retort::tensor::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+void UpdateRange(float* HWY_RESTRICT value, float* HWY_RESTRICT gradient, float* HWY_RESTRICT m,
+                 float* HWY_RESTRICT v, std::int64_t count, float beta1, float beta2, float epsilon,
+                 float scale, float step_size, float inverse_root_v, float keep) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        const float g = gradient[i] * scale;
+        const float new_m = beta1 * m[i] + (1.0F - beta1) * g;
+        const float new_v = beta2 * v[i] + (1.0F - beta2) * g * g;
+        m[i] = new_m;
+        v[i] = new_v;
+        value[i] = value[i] * keep - step_size * new_m / (std::sqrt(new_v) * inverse_root_v + epsilon);
+        gradient[i] = 0.0F;
+    }
+}
+
+float SquaresRange(const float* x, std::int64_t count) {
+    const hn::ScalableTag<float> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    auto sum0 = hn::Zero(d);
+    auto sum1 = hn::Zero(d);
+    std::int64_t i = 0;
+    for (; i + 2 * lanes <= count; i += 2 * lanes) {
+        const auto a = hn::LoadU(d, x + i);
+        const auto b = hn::LoadU(d, x + i + lanes);
+        sum0 = hn::MulAdd(a, a, sum0);
+        sum1 = hn::MulAdd(b, b, sum1);
+    }
+    float total = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+    for (; i < count; ++i) total += x[i] * x[i];
+    return total;
+}
+
+void RoundToBf16(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, from + i, 4);
+        const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16U) & 1U)) >> 16U;
+        // A NaN's rounding could carry into infinity: keep it quiet instead.
+        const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
+        to[i] = static_cast<std::uint16_t>(is_nan ? (bits >> 16U) | 0x40U : rounded);
+    }
+}
+
+}  // namespace retort::tensor::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace retort::tensor {
+
+HWY_EXPORT(UpdateRange);
+HWY_EXPORT(SquaresRange);
+HWY_EXPORT(RoundToBf16);
+
+void adamw(float* value, float* gradient, float* m, float* v, std::uint16_t* value_bf16, std::int64_t count,
+           const AdamwStep& step) {
+    const double correction1 =
+        1.0 - std::pow(static_cast<double>(step.beta1), static_cast<double>(step.step));
+    const double correction2 =
+        1.0 - std::pow(static_cast<double>(step.beta2), static_cast<double>(step.step));
+    const auto step_size = static_cast<float>(static_cast<double>(step.learning_rate) / correction1);
+    const auto inverse_root_v = static_cast<float>(1.0 / std::sqrt(correction2));
+    const float keep = 1.0F - step.learning_rate * step.weight_decay;
+    // Blocks that stay in the first cache between the update and the bf16 copy.
+    constexpr std::int64_t block = 2048;
+    base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t at = begin; at < end; at += block) {
+            const std::int64_t size = std::min(block, end - at);
+            HWY_DYNAMIC_DISPATCH(UpdateRange)
+            (value + at, gradient + at, m + at, v + at, size, step.beta1, step.beta2, step.epsilon,
+             step.gradient_scale, step_size, inverse_root_v, keep);
+            if (value_bf16 != nullptr) HWY_DYNAMIC_DISPATCH(RoundToBf16)(value + at, value_bf16 + at, size);
+        }
+    });
+}
+
+double sum_of_squares(const float* x, std::int64_t count) {
+    constexpr std::int64_t block = 4096;
+    const std::int64_t blocks = (count + block - 1) / block;
+    std::vector<double> sums(static_cast<std::size_t>(blocks));
+    base::parallel_ranges(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) {
+            sums[static_cast<std::size_t>(b)] = static_cast<double>(
+                HWY_DYNAMIC_DISPATCH(SquaresRange)(x + b * block, std::min(block, count - b * block)));
+        }
+    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
+
+void convert_to_bf16(const float* from, std::uint16_t* to, std::int64_t count) {
+    base::parallel_ranges(count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+        HWY_DYNAMIC_DISPATCH(RoundToBf16)(from + begin, to + begin, end - begin);
+    });
+}
+
+void adamw_reference(float* value, const float* gradient, float* m, float* v, std::int64_t count,
+                     const AdamwStep& step) {
+    const auto t = static_cast<double>(step.step);
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double g = static_cast<double>(gradient[i]) * step.gradient_scale;
+        const double new_m =
+            static_cast<double>(step.beta1) * m[i] + (1.0 - static_cast<double>(step.beta1)) * g;
+        const double new_v =
+            static_cast<double>(step.beta2) * v[i] + (1.0 - static_cast<double>(step.beta2)) * g * g;
+        const double m_hat = new_m / (1.0 - std::pow(static_cast<double>(step.beta1), t));
+        const double v_hat = new_v / (1.0 - std::pow(static_cast<double>(step.beta2), t));
+        const double lr = static_cast<double>(step.learning_rate);
+        value[i] = static_cast<float>(value[i] - lr * step.weight_decay * value[i] -
+                                      lr * m_hat / (std::sqrt(v_hat) + static_cast<double>(step.epsilon)));
+        m[i] = static_cast<float>(new_m);
+        v[i] = static_cast<float>(new_v);
+    }
+}
+
+}  // namespace retort::tensor
+#endif  // HWY_ONCE
