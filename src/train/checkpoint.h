@@ -1,0 +1,44 @@
+// The whole state of a training run in one file (docs/formats/checkpoint.md): parameters, optimiser moments,
+// the number of steps taken, and the curve so far. Written whole or not at all; every section is checksummed.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/parameters.h"
+#include "train/optimiser.h"
+
+namespace retort::train {
+
+struct StepRecord {
+    std::int64_t step = 0;  // from 1
+    double loss = 0;        // the objective, per trained token
+    double ce = 0;
+    double fkl = 0;
+    double agreement = 0;  // share of trained tokens, with a teacher
+    double learning_rate = 0;
+    double gradient_norm = 0;
+    std::int64_t tokens = 0;
+    std::int64_t trained_tokens = 0;
+    double seconds = 0;
+};
+
+struct CheckpointHeader {
+    std::string fingerprint;  // of everything that shapes the run; a checkpoint of another run is refused
+    std::int64_t steps = 0;
+    std::vector<StepRecord> curve;
+};
+
+Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader& header,
+                       const model::Parameters& parameters, const OptimiserState& state);
+
+// Fills parameters and state in place (they must have the layout that was saved).
+Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std::string_view fingerprint,
+                                         model::Parameters& parameters, OptimiserState& state);
+
+// One line of metrics.jsonl, without the newline.
+std::string step_json(const StepRecord& record);
+
+}  // namespace retort::train

@@ -1,0 +1,325 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "tensor/adamw.h"
+#include "train/batches.h"
+
+namespace retort::train {
+
+namespace {
+
+std::int64_t total_steps(std::size_t rows, const TrainOptions& options) {
+    if (options.max_steps > 0) return options.max_steps;
+    const double wanted =
+        options.epochs * static_cast<double>(rows) / static_cast<double>(options.rows_per_step);
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(wanted - 1e-9)));
+}
+
+std::int64_t longest_row(std::span<const data::PackedBatch> rows) {
+    std::size_t longest = 0;
+    for (const auto& row : rows) longest = std::max(longest, row.tokens.size());
+    return static_cast<std::int64_t>(longest);
+}
+
+// Everything that decides the resulting bits.
+std::string fingerprint(const model::Parameters& student, const model::Parameters* teacher,
+                        std::span<const data::PackedBatch> rows, const TrainOptions& options,
+                        std::int64_t steps) {
+    std::string text = fmt::format(
+        "v1 objective={} temperature={} mix={} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
+        "warmup={} "
+        "final={} steps={} rows={}x{}/{} seed={} bf16={} threads={} data={} ",
+        objective_name(options.objective.kind), options.objective.temperature, options.objective.ce_mix,
+        options.optimiser.beta1, options.optimiser.beta2, options.optimiser.epsilon,
+        options.optimiser.weight_decay, options.optimiser.clip_norm, schedule_name(options.schedule),
+        options.learning_rate, options.warmup_share, options.final_share, steps, rows.size(),
+        options.rows_per_step, options.rows_per_micro_batch, options.seed, options.bf16, base::thread_count(),
+        options.data_hash);
+    text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
+    if (teacher != nullptr)
+        text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
+    return base::sha256_hex(text);
+}
+
+Status check_inputs(const model::Parameters& student, const model::Parameters* teacher,
+                    std::span<const data::PackedBatch> rows, const TrainOptions& options) {
+    if (rows.empty())
+        return fail(ErrorCode::invalid_argument, "there is nothing to train on: no packed rows");
+    if (options.rows_per_step < 1 || options.rows_per_micro_batch < 1) {
+        return fail(ErrorCode::invalid_argument, "rows per step and per micro-batch must be at least 1");
+    }
+    if (options.objective.kind == ObjectiveKind::fkl && teacher == nullptr) {
+        return fail(ErrorCode::invalid_argument,
+                    "objective fkl needs a teacher's weights; give --teacher, or use ce");
+    }
+    if (!(options.objective.temperature > 0)) {
+        return fail(ErrorCode::invalid_argument, "temperature {} must be above 0",
+                    options.objective.temperature);
+    }
+    const std::int64_t vocab = student.layout.config.vocab_size;
+    if (teacher != nullptr && teacher->layout.config.vocab_size != vocab) {
+        return fail(ErrorCode::invalid_argument,
+                    "the teacher's vocabulary has {} tokens and the student's {}: fkl needs the same "
+                    "tokenizer; use ce",
+                    teacher->layout.config.vocab_size, vocab);
+    }
+    std::int64_t trained = 0;
+    for (const auto& row : rows) {
+        trained += row.trained_tokens;
+        for (const std::int32_t token : row.tokens) {
+            if (token < 0 || token >= vocab) {
+                return fail(
+                    ErrorCode::invalid_argument,
+                    "token {} is outside the student's vocabulary of {}: another tokenizer made this data",
+                    token, vocab);
+            }
+        }
+        if (static_cast<std::int64_t>(row.tokens.size()) > student.layout.config.context_length) {
+            return fail(ErrorCode::invalid_argument,
+                        "rows of {} tokens do not fit the student's context of {}", row.tokens.size(),
+                        student.layout.config.context_length);
+        }
+    }
+    if (trained == 0)
+        return fail(ErrorCode::invalid_argument,
+                    "no token of the data is to be trained on: the loss mask is all zero");
+    return {};
+}
+
+// The run's state besides parameters: rebuilt the same way at a start and a resume.
+struct Run {
+    const TrainOptions& options;
+    std::span<const data::PackedBatch> rows;
+    model::Parameters& student;
+    const model::Parameters* teacher;
+    OptimiserState state;
+    model::Transformer student_transformer;
+    std::unique_ptr<model::Transformer> teacher_transformer;
+    tensor::Buffer<std::uint16_t> teacher_bf16;
+    FusedHead head;
+    tensor::Buffer<float> d_hidden;
+
+    Run(model::Parameters& student_parameters, const model::Parameters* teacher_parameters,
+        std::span<const data::PackedBatch> packed, const TrainOptions& train_options, std::int64_t max_tokens)
+        : options(train_options),
+          rows(packed),
+          student(student_parameters),
+          teacher(teacher_parameters),
+          state(make_optimiser(student_parameters, train_options.bf16)),
+          student_transformer(student_parameters.layout, max_tokens, {true, train_options.recompute}),
+          head(student_parameters.layout.config.vocab_size, student_parameters.layout.config.hidden_size,
+               teacher_parameters == nullptr ? 0 : teacher_parameters->layout.config.hidden_size, max_tokens),
+          d_hidden(max_tokens * student_parameters.layout.config.hidden_size) {
+        if (teacher == nullptr) return;
+        teacher_transformer = std::make_unique<model::Transformer>(teacher->layout, max_tokens,
+                                                                   model::TransformerOptions{false, false});
+        if (options.bf16) {
+            teacher_bf16 = tensor::Buffer<std::uint16_t>(teacher->layout.total);
+            tensor::convert_to_bf16(teacher->values.data(), teacher_bf16.data(), teacher->layout.total);
+        }
+    }
+
+    [[nodiscard]] model::ParameterView student_view() const {
+        return {student.values.data(), state.bf16.empty() ? nullptr : state.bf16.data()};
+    }
+
+    LossSums micro_batch(const Batch& batch, const tensor::TokenLossWeights& weights) {
+        const model::TokenBatch tokens = batch.token_batch();
+        HeadInput teacher_input;
+        if (teacher != nullptr) {
+            const model::ParameterView view{teacher->values.data(),
+                                            teacher_bf16.empty() ? nullptr : teacher_bf16.data()};
+            teacher_input = {&teacher->layout, view, teacher_transformer->forward(view, tokens)};
+        }
+        const HeadInput student_input{&student.layout, student_view(),
+                                      student_transformer.forward(student_view(), tokens)};
+        const LossSums sums = head.run(student_input, teacher == nullptr ? nullptr : &teacher_input,
+                                       batch.targets, weights, d_hidden.data(), state.gradients.data());
+        const std::size_t used =
+            batch.tokens.size() * static_cast<std::size_t>(student.layout.config.hidden_size);
+        student_transformer.backward(student_view(), tokens, {d_hidden.data(), used}, state.gradients.data());
+        return sums;
+    }
+
+    StepRecord step(std::int64_t index, const Schedule& schedule) {
+        const double start = base::monotonic_seconds();
+        const auto chosen =
+            rows_of_step(static_cast<std::int64_t>(rows.size()), options.rows_per_step, options.seed, index);
+        StepRecord record;
+        std::int64_t trained = 0;
+        for (const std::int64_t row : chosen) trained += rows[static_cast<std::size_t>(row)].trained_tokens;
+        tensor::TokenLossWeights weights = loss_weights(options.objective);
+        weights.scale = trained > 0 ? 1.0F / static_cast<float>(trained) : 0.0F;
+        LossSums sums;
+        for (std::size_t begin = 0; begin < chosen.size();
+             begin += static_cast<std::size_t>(options.rows_per_micro_batch)) {
+            const std::size_t count =
+                std::min(chosen.size() - begin, static_cast<std::size_t>(options.rows_per_micro_batch));
+            const Batch batch = join_rows(rows, std::span(chosen).subspan(begin, count));
+            record.tokens += static_cast<std::int64_t>(batch.tokens.size());
+            sums += micro_batch(batch, weights);
+        }
+        record.step = index + 1;
+        record.learning_rate = learning_rate(schedule, index);
+        record.gradient_norm = optimiser_step(student, state, options.optimiser, record.learning_rate);
+        record.trained_tokens = sums.tokens;
+        record.loss = sums.value(options.objective);
+        const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
+        record.ce = sums.ce / n;
+        record.fkl = sums.fkl / n;
+        record.agreement = static_cast<double>(sums.agreements) / n;
+        record.seconds = base::monotonic_seconds() - start;
+        return record;
+    }
+};
+
+Status write_metrics(const std::filesystem::path& folder, const std::vector<StepRecord>& curve) {
+    std::string text;
+    for (const StepRecord& record : curve) text += step_json(record) + "\n";
+    return base::write_file_atomic(folder / "metrics.jsonl", text);
+}
+
+double matrix_parameters(const model::ModelConfig& config) {
+    const double hidden = static_cast<double>(config.hidden_size);
+    const double layer = hidden * static_cast<double>(2 * config.query_size() + 2 * config.kv_size()) +
+                         3 * hidden * static_cast<double>(config.intermediate_size);
+    return layer * static_cast<double>(config.layer_count);
+}
+
+}  // namespace
+
+TrainPlan plan_training(const model::ModelConfig& student, const model::ModelConfig* teacher,
+                        std::span<const data::PackedBatch> rows, const TrainOptions& options) {
+    TrainPlan plan;
+    plan.steps = total_steps(rows.size(), options);
+    const std::int64_t max_tokens = longest_row(rows) * options.rows_per_micro_batch;
+    double tokens = 0;
+    double trained = 0;
+    double pairs = 0;  // query–key pairs that attention computes
+    for (const auto& row : rows) {
+        tokens += static_cast<double>(row.tokens.size());
+        trained += static_cast<double>(row.trained_tokens);
+        for (std::size_t s = 0; s + 1 < row.sequence_starts.size(); ++s) {
+            const double length = row.sequence_starts[s + 1] - row.sequence_starts[s];
+            pairs += length * (length + 1) / 2;
+        }
+    }
+    plan.tokens_per_step = rows.empty()
+                               ? 0
+                               : static_cast<std::int64_t>(tokens / static_cast<double>(rows.size()) *
+                                                           static_cast<double>(options.rows_per_step));
+    const auto flops = [&](const model::ModelConfig& config, double passes) {
+        const double head = static_cast<double>(config.vocab_size * config.hidden_size) * trained / tokens;
+        const double attention =
+            2 * static_cast<double>(config.query_size() * config.layer_count) * pairs / tokens;
+        return 2 * passes * (matrix_parameters(config) + head + attention);
+    };
+    if (tokens > 0) plan.flops_per_token = flops(student, 3) + (teacher == nullptr ? 0 : flops(*teacher, 1));
+    plan.memory_bytes = student.parameter_count() * 4 * 4 +
+                        (options.bf16 ? student.parameter_count() * 2 : 0) +
+                        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
+                        FusedHead::memory_bytes(student.vocab_size, student.hidden_size,
+                                                teacher == nullptr ? 0 : teacher->hidden_size, max_tokens) +
+                        max_tokens * student.hidden_size * 4;
+    if (teacher != nullptr) {
+        plan.memory_bytes += teacher->parameter_count() * 4 +
+                             model::Transformer::memory_bytes(*teacher, max_tokens, {false, false});
+    }
+    if (options.machine_gflops > 0) {
+        constexpr double usual_share = 0.7;
+        plan.seconds = plan.flops_per_token * static_cast<double>(plan.tokens_per_step * plan.steps) /
+                       (options.machine_gflops * 1e9 * usual_share);
+    }
+    return plan;
+}
+
+Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
+                          std::span<const data::PackedBatch> rows, const TrainOptions& options) {
+    if (options.objective.kind == ObjectiveKind::ce) teacher = nullptr;
+    RETORT_CHECK(check_inputs(student, teacher, rows, options));
+    const TrainPlan plan = plan_training(
+        student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config, rows, options);
+    const std::string run_fingerprint = fingerprint(student, teacher, rows, options, plan.steps);
+    const std::filesystem::path checkpoint = options.folder.empty() ? "" : options.folder / "checkpoint.bin";
+
+    Run run(student, teacher, rows, options, longest_row(rows) * options.rows_per_micro_batch);
+    TrainReport report;
+    CheckpointHeader header{run_fingerprint, 0, {}};
+    if (!checkpoint.empty() && std::filesystem::exists(checkpoint)) {
+        RETORT_TRY(header, load_checkpoint(checkpoint, run_fingerprint, student, run.state));
+        report.resumed_from = header.steps;
+        spdlog::info("{}: going on from step {} of {}", options.label, header.steps, plan.steps);
+    }
+    Schedule schedule;
+    schedule.kind = options.schedule;
+    schedule.peak = options.learning_rate;
+    schedule.total_steps = plan.steps;
+    schedule.warmup_steps =
+        static_cast<std::int64_t>(std::lround(options.warmup_share * static_cast<double>(plan.steps)));
+    schedule.final_share = options.final_share;
+
+    base::Progress progress(options.label, static_cast<std::uint64_t>(plan.steps), "steps", options.quiet);
+    progress.set_resumed(static_cast<std::uint64_t>(header.steps));
+    double last_saved = base::monotonic_seconds();
+    const auto save = [&]() -> Status {
+        if (checkpoint.empty()) return {};
+        RETORT_CHECK(save_checkpoint(checkpoint, header, student, run.state));
+        RETORT_CHECK(write_metrics(options.folder, header.curve));
+        last_saved = base::monotonic_seconds();
+        return {};
+    };
+    std::int64_t not_finite = 0;
+    while (header.steps < plan.steps) {
+        if (base::interrupted()) {
+            RETORT_CHECK(save());
+            return fail(ErrorCode::cancelled,
+                        "{}: stopped at step {} of {}; run the same command again to go on", options.label,
+                        header.steps, plan.steps);
+        }
+        const StepRecord record = run.step(header.steps, schedule);
+        header.curve.push_back(record);
+        ++header.steps;
+        constexpr std::int64_t most_not_finite = 5;
+        not_finite = std::isfinite(record.gradient_norm) && std::isfinite(record.loss) ? 0 : not_finite + 1;
+        if (not_finite >= most_not_finite) {
+            return fail(ErrorCode::invalid_argument,
+                        "{}: the loss is not a number at step {}; lower the learning rate ({:g})",
+                        options.label, header.steps, options.learning_rate);
+        }
+        const double rate = static_cast<double>(record.tokens) / record.seconds;
+        std::string note = fmt::format("loss {:.3f}  {:.0f} tokens/s", record.loss, rate);
+        if (options.machine_gflops > 0) {
+            note += fmt::format("  {:.0f} % of the machine",
+                                100 * rate * plan.flops_per_token / (options.machine_gflops * 1e9));
+        }
+        progress.update(static_cast<std::uint64_t>(header.steps), note);
+        const bool due = options.checkpoint_steps > 0 && header.steps % options.checkpoint_steps == 0;
+        if (header.steps == plan.steps || due ||
+            base::monotonic_seconds() - last_saved > options.checkpoint_seconds) {
+            RETORT_CHECK(save());
+        }
+    }
+    for (const StepRecord& record : header.curve) {
+        report.tokens += record.tokens;
+        report.trained_tokens += record.trained_tokens;
+        report.seconds += record.seconds;
+    }
+    report.steps = header.steps;
+    report.curve = header.curve;
+    report.gflops = report.seconds > 0
+                        ? static_cast<double>(report.tokens) * plan.flops_per_token / report.seconds / 1e9
+                        : 0;
+    if (!report.curve.empty()) progress.finish(fmt::format("loss {:.3f}", report.curve.back().loss));
+    return report;
+}
+
+}  // namespace retort::train

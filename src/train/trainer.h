@@ -1,0 +1,71 @@
+// Trains a student on packed rows, with or without a teacher whose distribution is computed live. Resumable:
+// killed at any instant and started again with the same inputs, it ends at the same bits (same machine and
+// number of threads).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "data/packing.h"
+#include "model/parameters.h"
+#include "train/checkpoint.h"
+#include "train/objective.h"
+#include "train/optimiser.h"
+#include "train/schedule.h"
+
+namespace retort::train {
+
+struct TrainOptions {
+    Objective objective;
+    OptimiserOptions optimiser;
+    ScheduleKind schedule = ScheduleKind::cosine;
+    double learning_rate = 3e-4;
+    double warmup_share = 0.05;  // of all steps
+    double final_share = 0.1;    // of the peak learning rate
+    double epochs = 1;
+    std::int64_t max_steps = 0;  // 0: as epochs say
+    std::int64_t rows_per_step = 4;
+    std::int64_t rows_per_micro_batch = 2;  // memory is planned for this many
+    std::uint64_t seed = 1;
+    bool bf16 = false;
+    bool recompute = false;
+    std::filesystem::path folder;       // checkpoint.bin and metrics.jsonl; empty: neither
+    std::int64_t checkpoint_steps = 0;  // also every so many steps; 0: by time only
+    double checkpoint_seconds = 60;
+    std::string data_hash;  // of what shaped the rows, for the fingerprint
+    std::string label = "distill";
+    bool quiet = false;
+    double machine_gflops = 0;  // measured GEMM rate, for the share of the limit; 0: not shown
+};
+
+struct TrainReport {
+    std::int64_t steps = 0;
+    std::int64_t resumed_from = 0;
+    std::int64_t tokens = 0;
+    std::int64_t trained_tokens = 0;
+    double seconds = 0;
+    double gflops = 0;  // sustained, by the formula of flops_per_step
+    std::vector<StepRecord> curve;
+};
+
+// Trains in place. teacher: null for ce.
+Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
+                          std::span<const data::PackedBatch> rows, const TrainOptions& options);
+
+// What a step of this run needs, before it starts.
+struct TrainPlan {
+    std::int64_t steps = 0;
+    std::int64_t tokens_per_step = 0;
+    std::int64_t memory_bytes = 0;
+    double flops_per_token =
+        0;  // matrices: 6·N a student token, 2·N a teacher token, head over trained tokens, attention
+    double seconds = 0;  // at `share` of the machine's rate; 0 when the rate is unknown
+};
+TrainPlan plan_training(const model::ModelConfig& student, const model::ModelConfig* teacher,
+                        std::span<const data::PackedBatch> rows, const TrainOptions& options);
+
+}  // namespace retort::train
