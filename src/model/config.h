@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -23,6 +24,10 @@ struct Rope {
     double beta_fast = 32.0;            // yarn
     double beta_slow = 1.0;             // yarn
     double attention_factor = 0.0;      // yarn: 0 means 0.1·ln(factor) + 1
+    bool truncate = true;               // yarn: the bounds of the ramp are whole dimensions
+    // (head_dim/2) divisors of the unscaled frequencies, from a GGUF file whose scaling is of no known kind;
+    // they stand in place of `scaling`, and cannot be written to a config.json.
+    std::vector<float> factors;
 };
 
 struct ModelConfig {
