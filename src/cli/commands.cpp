@@ -81,6 +81,14 @@ const CLI::App* innermost_of(const CLI::App& app, std::string& path) {
     return innermost;
 }
 
+std::string trimmed(std::string text) {
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    // CLI11 leaves two empty lines between sections.
+    for (std::size_t at = text.find("\n\n\n"); at != std::string::npos; at = text.find("\n\n\n"))
+        text.erase(at, 1);
+    return text;
+}
+
 void print_error(std::string_view command, std::string_view message) {
     if (command.empty()) {
         fmt::print(stderr, "retort: {}\n", message);
@@ -153,8 +161,8 @@ int Commands::report_parse_error(const CLI::ParseError& error) const {
     const CLI::App* innermost = innermost_of(app_, command);
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
         // The exceptions that stand for --help and --version.
-        fmt::print("{}\n",
-                   error.get_name() == "CallForVersion" ? std::string(error.what()) : innermost->help());
+        fmt::print("{}\n", error.get_name() == "CallForVersion" ? std::string(error.what())
+                                                                : trimmed(innermost->help()));
         return 0;
     }
     print_error(command, fmt::format("{}\nSee `retort {}{}--help`.", error.what(), command,
@@ -190,7 +198,7 @@ int Commands::run_parsed(const Entry& entry, const std::string& name) {
 int Commands::run(int argc, const char* const* argv) {
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     if (arguments.empty()) {
-        fmt::print(stderr, "{}\n", app_.help());
+        fmt::print(stderr, "{}\n", trimmed(app_.help()));
         return 2;
     }
     // `retort help NAME` is what many people type first.
@@ -234,7 +242,7 @@ int Commands::run(int argc, const char* const* argv) {
     for (const Entry& entry : entries_) {
         if (entry.app == chosen) return run_parsed(entry, name);
     }
-    fmt::print(stderr, "{}\n", app_.help());
+    fmt::print(stderr, "{}\n", trimmed(app_.help()));
     return 2;
 }
 

@@ -21,17 +21,48 @@ std::string two_columns(const std::string& left, std::string_view right) {
     return line + wrapped(right, page_width - left_column, left_column) + "\n";
 }
 
+// "retort bench peak"
+std::string full_name(const CLI::App* command) {
+    std::string name = command->get_name();
+    for (const CLI::App* parent = command->get_parent(); parent != nullptr; parent = parent->get_parent()) {
+        name = parent->get_name() + " " + name;
+    }
+    return name;
+}
+
+// "N" of "N:INT in [0 - 4096]", but the whole of "NAME:{gguf,safetensors}": what a validator adds is said by
+// the description, except for a set of words.
+std::string value_name(const CLI::Option* option) {
+    const std::string name = option->get_type_name();
+    const std::size_t colon = name.find(':');
+    if (colon == std::string::npos) return name.empty() ? "VALUE" : name;
+    if (colon + 1 < name.size() && name[colon + 1] == '{') return name.substr(colon + 1);
+    return name.substr(0, colon);
+}
+
 class HelpFormatter : public CLI::Formatter {
   public:
     std::string make_option(const CLI::Option* option, bool is_positional) const override {
-        std::string left = make_option_name(option, is_positional);
-        if (!is_positional && option->get_type_size() != 0) {
-            left += " " + (option->get_type_name().empty() ? "VALUE" : option->get_type_name());
-        }
+        std::string left = option->get_name(is_positional, true);
+        if (is_positional && !option->get_required()) left = "[" + left + "]";
+        const bool is_flag = option->get_expected_max() == 0;
+        if (!is_positional && !is_flag) left += " " + value_name(option);
         std::string right = option->get_description();
         if (option->get_required() && !is_positional) right += " (required)";
-        if (!option->get_default_str().empty()) right += " [" + option->get_default_str() + "]";
+        if (!is_flag && !option->get_default_str().empty()) right += " [" + option->get_default_str() + "]";
         return two_columns(left, right);
+    }
+
+    std::string make_usage(const CLI::App* command, std::string /*name*/) const override {
+        std::string usage = "\nUsage: " + full_name(command);
+        if (!command->get_subcommands({}).empty()) return usage + " COMMAND [OPTIONS]\n";
+        for (const CLI::Option* option : command->get_options()) {
+            if (!option->get_positional()) continue;
+            std::string word = option->get_name(true, false);
+            if (option->get_expected_max() > 1) word += "...";
+            usage += option->get_required() ? " " + word : " [" + word + "]";
+        }
+        return usage + " [OPTIONS]\n";
     }
 
     std::string make_subcommand(const CLI::App* command) const override {
@@ -39,8 +70,8 @@ class HelpFormatter : public CLI::Formatter {
     }
 
     std::string make_description(const CLI::App* command) const override {
-        return command->get_description().empty() ? ""
-                                                  : wrapped(command->get_description(), page_width, 0) + "\n";
+        const std::string name = command->get_parent() == nullptr ? "" : full_name(command) + " - ";
+        return wrapped(name + command->get_description(), page_width, 0) + "\n";
     }
 
     std::string make_footer(const CLI::App* command) const override {

@@ -2,6 +2,7 @@
 
 int main(int argc, char** argv) {
     retort::cli::Commands commands;
+    retort::cli::add_pull(commands);
     retort::cli::add_bench(commands);
     return commands.run(argc, argv);
 }

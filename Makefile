@@ -1,0 +1,49 @@
+# Doors for a newcomer; the work is in CMakeLists.txt and scripts/.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test build dependencies lint asan tsan fuzz docs clean
+
+FUZZ_SECONDS ?= 60
+RETORT := build/release/bin/retort
+
+# The whole loop on a real teacher: pull, collect, curate, distil, compare, export. Resumable.
+demo: dependencies
+	cmake --preset release
+	cmake --build --preset release --target retort
+	$(RETORT) run recipes/demo.toml
+
+# Everything: unit, property, golden, fuzz corpora, end to end.
+test: dependencies
+	cmake --preset release
+	cmake --build --preset release
+	ctest --preset release
+
+build: dependencies
+	cmake --preset release
+	cmake --build --preset release
+
+dependencies:
+	scripts/install-dependencies.sh
+
+lint: build
+	scripts/install-dependencies.sh lint
+	scripts/lint.sh build/release
+
+# The same tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
+asan tsan: dependencies
+	cmake --preset $@
+	cmake --build --preset $@
+	ctest --preset $@
+
+fuzz: dependencies
+	scripts/install-dependencies.sh fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+
+# The command pages in docs/commands/ are the program's own --help.
+docs: build
+	scripts/generate-command-docs.sh $(RETORT)
+
+clean:
+	rm -rf build/release build/debug build/asan build/tsan build/fuzz

@@ -1,0 +1,63 @@
+"""The command line itself: help, versions, and errors that name the value and give the promised exit status."""
+
+import re
+import unittest
+
+from harness import E2eTest, clean_environment, main
+
+PLANNED = ("keys", "guard", "audit", "screen", "release")
+
+
+class CommandLine(E2eTest):
+    def commands(self):
+        text = self.retort("--help").stdout
+        before = text.split("Not in this version yet:")[0]
+        return re.findall(r"^  ([a-z]+)  ", before, re.M)
+
+    def test_version(self):
+        self.assertRegex(self.retort("--version").stdout, r"^retort \d+\.\d+\.\d+\n$")
+
+    def test_help_lists_commands_and_each_has_help_with_examples(self):
+        commands = self.commands()
+        self.assertIn("pull", commands)
+        for command in commands:
+            text = self.retort(command, "--help").stdout
+            self.assertIn("Examples:", text, command)
+            self.assertIn("--threads", text, command)
+            self.assertEqual(text, self.retort("help", command).stdout)
+
+    def test_help_fits_100_columns(self):
+        for command in [[]] + [[c] for c in self.commands()]:
+            options = self.retort(*command, "--help").stdout.split("Examples:")[0]
+            for line in options.splitlines():
+                self.assertLessEqual(len(line), 100, line)
+
+    def test_no_command_is_usage(self):
+        done = self.retort(status=2)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("Usage:", done.stderr)
+
+    def test_unknown_command_suggests(self):
+        self.assertIn("did you mean 'pull'", self.retort("pul", status=2).stderr)
+        self.assertIn("no command 'frobnicate'", self.retort("frobnicate", status=2).stderr)
+
+    def test_planned_commands_refuse_by_name(self):
+        for command in PLANNED:
+            done = self.retort(command, status=2)
+            self.assertIn(f"retort {command}: this version does not have it yet", done.stderr)
+
+    def test_bad_options(self):
+        for command in self.commands():
+            done = self.retort(command, "--no-such-option", status=2)
+            self.assertIn(f"retort {command}", done.stderr)
+        self.assertIn("--threads", self.retort("pull", "x", "--threads", "many", status=2).stderr)
+        self.assertIn("--threads", self.retort("pull", "x", "--threads", "-1", status=2).stderr)
+        self.assertIn("source", self.retort("pull", status=2).stderr)
+
+    def test_bad_isa(self):
+        done = self.retort("pull", "x", status=2, env=clean_environment(RETORT_ISA="mmx"))
+        self.assertIn("RETORT_ISA=mmx", done.stderr)
+
+
+if __name__ == "__main__":
+    main()
