@@ -95,6 +95,20 @@ std::size_t Channel::wait(const Start& start, ErrorCodeOf& error) {
     auto deadline = begin + std::chrono::duration_cast<Clock::duration>(
                                 std::chrono::duration<double>(patience_.quiet_seconds));
     if (patience_.deadline) deadline = std::min(deadline, *patience_.deadline);
+    const auto give_up = [&] {
+        if (is_cancelled(patience_)) {
+            ended_ = Ended::cancelled;
+        } else if (Clock::now() >= deadline) {
+            ended_ = Ended::timed_out;
+            waited_limit_ = std::chrono::duration<double>(deadline - begin).count();
+        }
+        return ended_ != Ended::by_itself;
+    };
+    // A peer that sends a byte now and then must not outlast the deadline of the whole.
+    if (give_up()) {
+        error = asio::error::timed_out;
+        return 0;
+    }
     context_.restart();
     start([&](const ErrorCodeOf& result, std::size_t bytes = 0) {
         error = result;
@@ -102,17 +116,10 @@ std::size_t Channel::wait(const Start& start, ErrorCodeOf& error) {
         done = true;
     });
     while (!done) {
-        context_.run_one_for(poll_interval);
-        if (done || ended_ != Ended::by_itself) continue;
-        const auto now = Clock::now();
-        if (is_cancelled(patience_)) {
-            ended_ = Ended::cancelled;
-        } else if (now > deadline) {
-            ended_ = Ended::timed_out;
-            waited_limit_ = std::chrono::duration<double>(deadline - begin).count();
-        } else {
-            continue;
-        }
+        const auto left = std::max<Clock::duration>(deadline - Clock::now(), Clock::duration::zero());
+        context_.run_one_for(ended_ == Ended::by_itself ? std::min<Clock::duration>(left, poll_interval)
+                                                        : Clock::duration(poll_interval));
+        if (done || ended_ != Ended::by_itself || !give_up()) continue;
         ErrorCodeOf ignored;
         socket_.close(ignored);
     }
@@ -182,16 +189,20 @@ std::size_t Channel::read(asio::mutable_buffer buffer, ErrorCodeOf& error) {
         error);
 }
 
-std::size_t Channel::write(asio::const_buffer buffer, ErrorCodeOf& error) {
-    return wait(
-        [&](auto handler) {
-            if (tls_) {
-                tls_->async_write_some(buffer, handler);
-            } else {
-                socket_.async_write_some(buffer, handler);
-            }
-        },
-        error);
+void Channel::write_all(std::string_view bytes, ErrorCodeOf& error) {
+    do {
+        const asio::const_buffer buffer = asio::buffer(bytes);
+        const std::size_t count = wait(
+            [&](auto handler) {
+                if (tls_) {
+                    tls_->async_write_some(buffer, handler);
+                } else {
+                    socket_.async_write_some(buffer, handler);
+                }
+            },
+            error);
+        bytes.remove_prefix(count);
+    } while (!error && !bytes.empty());
 }
 
 base::Error Channel::describe(const ErrorCodeOf& error) const {

@@ -1,5 +1,5 @@
-// One TCP or TLS connection used blockingly with deadlines: a Beast SyncStream whose every wait can end by
-// time or by the caller's wish. Private to this part.
+// One TCP or TLS connection used blockingly with deadlines: a Beast SyncReadStream whose every wait can end
+// by time or by the caller's wish. Private to this part.
 #pragma once
 
 #include <boost/asio/buffer.hpp>
@@ -50,27 +50,11 @@ class Channel {
         if (error) throw boost::system::system_error(error);
         return count;
     }
-    template <typename Buffers>
-    std::size_t write_some(const Buffers& buffers, ErrorCodeOf& error) {
-        for (auto it = boost::asio::buffer_sequence_begin(buffers);
-             it != boost::asio::buffer_sequence_end(buffers); ++it) {
-            const boost::asio::const_buffer buffer(*it);
-            if (buffer.size() > 0) return write(buffer, error);
-        }
-        error = {};
-        return 0;
-    }
-    template <typename Buffers>
-    std::size_t write_some(const Buffers& buffers) {
-        ErrorCodeOf error;
-        const std::size_t count = write_some(buffers, error);
-        if (error) throw boost::system::system_error(error);
-        return count;
-    }
+    // The whole of it, or an error.
+    void write_all(std::string_view bytes, ErrorCodeOf& error);
 
   private:
     std::size_t read(boost::asio::mutable_buffer buffer, ErrorCodeOf& error);
-    std::size_t write(boost::asio::const_buffer buffer, ErrorCodeOf& error);
     // Runs what `start` began until its handler has been called; past the deadline the socket is closed, so
     // that the handler is always called before this returns.
     template <typename Start>

@@ -90,19 +90,16 @@ struct Exchange {
     bool answered = false;  // a byte of the answer has come
 
     // Whether the connection may be used again.
-    Result<bool> run(Connection& connection, const beast::http::request<beast::http::string_body>& message,
-                     ClientResponse& response);
+    Result<bool> run(Connection& connection, std::string_view message, ClientResponse& response);
 
   private:
     Status read_header(Connection& connection, std::optional<Parser>& parser);
     Status read_body(Connection& connection, Parser& parser, ClientResponse& response) const;
 };
 
-Result<bool> Exchange::run(Connection& connection,
-                           const beast::http::request<beast::http::string_body>& message,
-                           ClientResponse& response) {
+Result<bool> Exchange::run(Connection& connection, std::string_view message, ClientResponse& response) {
     boost::system::error_code error;
-    beast::http::write(connection.channel, message, error);
+    connection.channel.write_all(message, error);
     std::optional<base::Error> write_error;
     if (error) {
         write_error = connection.channel.describe(error);
@@ -244,7 +241,7 @@ class Client::Implementation {
         const std::string key = proxy ? fmt::format("{} {}@{}", url.tls ? url.origin() : "http",
                                                     proxy->user_info, proxy->host_port())
                                       : url.origin();
-        const auto message = build_message(request, url, proxy, headers);
+        const std::string message = build_message(request, url, proxy, headers);
         Channel::Patience patience;
         patience.quiet_seconds = request.read_seconds;
         patience.cancelled = &request.cancelled;
@@ -282,23 +279,22 @@ class Client::Implementation {
         }
     }
 
-    beast::http::request<beast::http::string_body> build_message(const ClientRequest& request, const Url& url,
-                                                                 const std::optional<Url>& proxy,
-                                                                 const Headers& headers) const {
-        beast::http::request<beast::http::string_body> message;
-        message.version(11);
-        message.method_string(request.method);
-        message.target(proxy && !url.tls ? url.text() : url.target);
-        message.set(beast::http::field::host, url.authority());
-        message.set(beast::http::field::user_agent, options_.user_agent);
+    // Header and body in one piece, so that they leave in one packet.
+    std::string build_message(const ClientRequest& request, const Url& url, const std::optional<Url>& proxy,
+                              const Headers& headers) const {
+        Headers fields{{"Host", url.authority()}, {"User-Agent", options_.user_agent}};
         if (proxy && !url.tls && !proxy->user_info.empty()) {
-            message.set(beast::http::field::proxy_authorization, basic_credentials(proxy->user_info));
+            fields.set("Proxy-Authorization", basic_credentials(proxy->user_info));
         }
-        for (const auto& [name, value] : headers) message.set(name, value);
-        message.body() = request.body;
+        for (const auto& [name, value] : headers) fields.set(name, value);
         const bool has_body = !request.body.empty() || request.method == "POST" || request.method == "PUT" ||
                               request.method == "PATCH";
-        if (has_body) message.content_length(request.body.size());
+        if (has_body) fields.set("Content-Length", std::to_string(request.body.size()));
+        std::string message =
+            fmt::format("{} {} HTTP/1.1\r\n", request.method, proxy && !url.tls ? url.text() : url.target);
+        for (const auto& [name, value] : fields) message += fmt::format("{}: {}\r\n", name, value);
+        message += "\r\n";
+        message += request.body;
         return message;
     }
 
@@ -317,14 +313,12 @@ class Client::Implementation {
     }
 
     static Status open_tunnel(Connection& connection, const Url& url, const Url& proxy) {
-        beast::http::request<beast::http::empty_body> connect(beast::http::verb::connect, url.host_port(),
-                                                              11);
-        connect.set(beast::http::field::host, url.host_port());
+        std::string connect = fmt::format("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n", url.host_port());
         if (!proxy.user_info.empty()) {
-            connect.set(beast::http::field::proxy_authorization, basic_credentials(proxy.user_info));
+            connect += fmt::format("Proxy-Authorization: {}\r\n", basic_credentials(proxy.user_info));
         }
         boost::system::error_code error;
-        beast::http::write(connection.channel, connect, error);
+        connection.channel.write_all(connect + "\r\n", error);
         if (error) return tl::make_unexpected(connection.channel.describe(error));
         beast::http::response_parser<beast::http::empty_body> parser;
         parser.skip(true);

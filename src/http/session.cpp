@@ -1,0 +1,227 @@
+#include "http/session.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+#include <vector>
+
+#include "base/log.h"
+#include "http/exchange.h"
+
+namespace retort::http {
+
+namespace beast = boost::beast;
+namespace asio = boost::asio;
+
+namespace {
+constexpr std::size_t linger_bytes = std::size_t{16} << 20U;
+constexpr auto linger_time = std::chrono::seconds(2);
+
+std::chrono::nanoseconds seconds(double value) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(value));
+}
+}  // namespace
+
+Session::Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state, asio::ip::tcp::socket socket)
+    : loop_(std::move(loop)), state_(std::move(state)), stream_(std::move(socket)) {
+    loop_->sessions.insert(this);
+}
+
+Session::~Session() {
+    state_->connections.fetch_sub(1);
+}
+
+void Session::run() {
+    Error error;
+    stream_.socket().set_option(asio::ip::tcp::no_delay(true), error);
+    const auto endpoint = stream_.socket().remote_endpoint(error);
+    if (!error) remote_address_ = endpoint.address().to_string(error);
+    read_header();
+}
+
+void Session::read_header() {
+    if (loop_->draining) return close();
+    close_after_ = false;
+    linger_after_ = false;
+    last_queued_ = false;
+    parser_.emplace();
+    parser_->header_limit(static_cast<std::uint32_t>(state_->options.max_header_bytes));
+    parser_->body_limit(state_->options.max_body_bytes);
+    stream_.expires_after(seconds(state_->options.idle_seconds));
+    beast::http::async_read_header(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](const Error& error, std::size_t) { self->on_header(error); });
+}
+
+void Session::on_header(const Error& error) {
+    if (closed_) return;
+    if (error) return refuse(error);
+    answering_ = true;
+    if (beast::iequals(parser_->get()[beast::http::field::expect], "100-continue") && !parser_->is_done()) {
+        constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+        stream_.expires_after(seconds(state_->options.write_seconds));
+        asio::async_write(stream_, asio::buffer(go_on),
+                          [self = shared_from_this()](const Error& failed, std::size_t) {
+                              if (failed) return self->close();
+                              self->read_body();
+                          });
+        return;
+    }
+    read_body();
+}
+
+void Session::read_body() {
+    stream_.expires_after(seconds(state_->options.body_seconds));
+    beast::http::async_read(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](const Error& error, std::size_t) { self->on_request(error); });
+}
+
+void Session::on_request(const Error& error) {
+    if (closed_) return;
+    if (error) return refuse(error);
+    stream_.expires_never();
+    auto message = parser_->release();
+    ServerRequest request;
+    request.method = std::string(message.method_string());
+    const std::string_view target(message.target().data(), message.target().size());
+    const std::size_t query = target.find('?');
+    request.path = target.substr(0, query);
+    if (query != std::string_view::npos) request.query = target.substr(query + 1);
+    for (const auto& field : message) {
+        request.headers.add(std::string(field.name_string()), std::string(field.value()));
+    }
+    request.body = std::move(message.body());
+    request.remote_address = remote_address_;
+    auto exchange = std::make_shared<Exchange>(
+        shared_from_this(), request.method == "HEAD", message.version() < 11,
+        message.keep_alive() && !loop_->draining, state_->options.max_queued_bytes);
+    exchange_ = exchange;
+    watch();
+    try {
+        state_->handler(std::move(request), exchange);
+    } catch (const std::exception& failure) {
+        spdlog::error("a request's handler threw: {}", failure.what());
+        close();
+    }
+}
+
+void Session::refuse(const Error& error) {
+    int status = 400;
+    std::string message;
+    if (error == beast::http::error::body_limit) {
+        status = 413;
+        message = fmt::format("The request's body is longer than {} bytes.", state_->options.max_body_bytes);
+    } else if (error == beast::http::error::header_limit) {
+        status = 431;
+        message =
+            fmt::format("The request's header is longer than {} bytes.", state_->options.max_header_bytes);
+    } else if (error == beast::http::error::end_of_stream || error == beast::http::error::partial_message ||
+               error.category() != make_error_code(beast::http::error::bad_version).category()) {
+        return close();
+    } else {
+        message = fmt::format("The request is not HTTP/1.1: {}.", error.message());
+    }
+    auto exchange =
+        std::make_shared<Exchange>(shared_from_this(), false, false, false, state_->options.max_queued_bytes);
+    exchange_ = exchange;
+    answering_ = true;
+    linger_after_ = true;
+    const auto& make_body = state_->options.error_body;
+    exchange->send(status, {{"Content-Type", state_->options.error_content_type}},
+                   make_body ? make_body(status, message) : message);
+}
+
+void Session::watch() {
+    if (watching_) return;
+    watching_ = true;
+    stream_.socket().async_wait(
+        asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const Error& error) {
+            self->watching_ = false;
+            if (self->closed_ || error || !self->answering_) return;
+            char byte = 0;
+            const ssize_t count =
+                ::recv(self->stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+            // More bytes are a pipelined request: read after this answer.
+            if (count > 0) return;
+            if (count < 0 && (errno == EAGAIN || errno == EINTR)) return self->watch();
+            self->close();
+        });
+}
+
+void Session::enqueue(const std::shared_ptr<Exchange>& exchange, std::string bytes, bool last) {
+    if (closed_ || exchange_.lock() != exchange) return;
+    queue_.push_back(std::move(bytes));
+    if (last) {
+        last_queued_ = true;
+        close_after_ = close_after_ || !exchange->keeps_alive();
+        exchange->finish();
+    }
+    if (writing_.empty()) write_queued();
+}
+
+void Session::write_queued() {
+    writing_.swap(queue_);
+    std::vector<asio::const_buffer> buffers;
+    buffers.reserve(writing_.size());
+    for (const std::string& piece : writing_) buffers.emplace_back(asio::buffer(piece));
+    stream_.expires_after(seconds(state_->options.write_seconds));
+    asio::async_write(stream_, buffers, [self = shared_from_this()](const Error& error, std::size_t count) {
+        if (const auto exchange = self->exchange_.lock()) exchange->wrote(count);
+        self->on_written(error);
+    });
+}
+
+void Session::on_written(const Error& error) {
+    writing_.clear();
+    if (closed_) return;
+    if (error) return close();
+    if (!queue_.empty()) return write_queued();
+    stream_.expires_never();
+    if (last_queued_) answer_ended();
+}
+
+void Session::answer_ended() {
+    answering_ = false;
+    exchange_.reset();
+    if (linger_after_) return linger();
+    if (close_after_ || loop_->draining) return close();
+    // The wait for the peer's closing would steal nothing, but would find the next request and end by itself.
+    read_header();
+}
+
+void Session::linger() {
+    Error ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    stream_.expires_after(linger_time);
+    buffer_.clear();
+    stream_.async_read_some(buffer_.prepare(16UL * 1024),
+                            [self = shared_from_this()](const Error& error, std::size_t count) {
+                                self->lingered_ += count;
+                                if (error || self->lingered_ > linger_bytes) return self->close();
+                                self->linger();
+                            });
+}
+
+void Session::drain() {
+    if (!answering_) {
+        close();
+    } else {
+        close_after_ = true;
+    }
+}
+
+void Session::close() {
+    if (closed_) return;
+    closed_ = true;
+    loop_->sessions.erase(this);
+    Error ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    stream_.close();
+    const auto exchange = exchange_.lock();
+    exchange_.reset();
+    if (exchange) exchange->client_went();
+}
+
+}  // namespace retort::http

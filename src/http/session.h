@@ -1,0 +1,92 @@
+// One connection of the server, on one thread. Private to this part.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "http/server.h"
+
+namespace retort::http {
+
+class Session;
+
+// An event loop of its own, so that what belongs to a connection needs no locks. Sessions keep it alive.
+struct Loop {
+    boost::asio::io_context context{1};
+    std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work;
+    std::set<Session*> sessions;  // touched on the loop's thread only
+    bool draining = false;        // likewise
+};
+
+// What sessions share: settings, the handler, and the count of connections.
+struct ServerState {
+    ServerOptions options;
+    Server::Handler handler;
+    std::atomic<std::size_t> connections{0};
+};
+
+class Exchange;
+
+class Session : public std::enable_shared_from_this<Session> {
+  public:
+    Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state,
+            boost::asio::ip::tcp::socket socket);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    void run();
+    // When the server drains: closes now if no request is being answered, else after the answer.
+    void drain();
+    void close();
+
+  private:
+    friend class Exchange;
+    using Error = boost::system::error_code;
+    using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+
+    void read_header();
+    void on_header(const Error& error);
+    void read_body();
+    void on_request(const Error& error);
+    void refuse(const Error& error);
+    // Notices that the peer closes while the answer is being made.
+    void watch();
+    // From the exchange that is being answered; `last` ends it.
+    void enqueue(const std::shared_ptr<Exchange>& exchange, std::string bytes, bool last);
+    void write_queued();
+    void on_written(const Error& error);
+    void answer_ended();
+    // Sends what is left, then reads until the peer closes, so that a reset does not overtake the answer.
+    void linger();
+
+    std::shared_ptr<Loop> loop_;
+    std::shared_ptr<ServerState> state_;
+    boost::beast::tcp_stream stream_;
+    boost::beast::flat_buffer buffer_;
+    std::optional<Parser> parser_;
+    std::string remote_address_;
+    std::weak_ptr<Exchange> exchange_;
+    std::deque<std::string> queue_;
+    std::deque<std::string> writing_;
+    bool answering_ = false;
+    bool watching_ = false;
+    bool last_queued_ = false;
+    bool close_after_ = false;
+    bool linger_after_ = false;
+    bool closed_ = false;
+    std::size_t lingered_ = 0;
+};
+
+}  // namespace retort::http
