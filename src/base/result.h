@@ -57,16 +57,17 @@ using base::Status;
 #define RETORT_CONCAT(a, b) RETORT_CONCAT_INNER(a, b)
 
 // RETORT_TRY(auto config, read_config(path)); returns the error from the enclosing function, else binds the
-// value.
-#define RETORT_TRY(declaration, ...)                                                           \
-    auto RETORT_CONCAT(try_result_, __LINE__) = (__VA_ARGS__);                                 \
-    if (!RETORT_CONCAT(try_result_, __LINE__))                                                 \
-        return ::tl::make_unexpected(std::move(RETORT_CONCAT(try_result_, __LINE__).error())); \
-    declaration = std::move(*RETORT_CONCAT(try_result_, __LINE__))
+// value. The names carry a counter, so that one may stand inside another's lambda.
+#define RETORT_TRY(declaration, ...) \
+    RETORT_TRY_NAMED(RETORT_CONCAT(try_result_, __COUNTER__), declaration, __VA_ARGS__)
+#define RETORT_TRY_NAMED(name, declaration, ...)                          \
+    auto name = (__VA_ARGS__);                                            \
+    if (!(name)) return ::tl::make_unexpected(std::move((name).error())); \
+    declaration = std::move(*(name))
 
 // The same for a Status, or for a Result whose value is not wanted.
-#define RETORT_CHECK(...)                                                  \
-    do {                                                                   \
-        if (auto check_result = (__VA_ARGS__); !check_result)              \
-            return ::tl::make_unexpected(std::move(check_result.error())); \
+#define RETORT_CHECK(...) RETORT_CHECK_NAMED(RETORT_CONCAT(check_result_, __COUNTER__), __VA_ARGS__)
+#define RETORT_CHECK_NAMED(name, ...)                                                                    \
+    do {                                                                                                 \
+        if (auto name = (__VA_ARGS__); !(name)) return ::tl::make_unexpected(std::move((name).error())); \
     } while (false)

@@ -107,6 +107,12 @@ float* Transformer::input(std::size_t layer) {
     return inputs_.data() + static_cast<std::int64_t>(slot) * max_tokens_ * layout_.config.hidden_size;
 }
 
+std::span<const float> Transformer::layer_input(std::int64_t layer) const {
+    assert(options_.training);
+    const std::int64_t size = max_tokens_ * layout_.config.hidden_size;
+    return {inputs_.data() + layer * size, static_cast<std::size_t>(size)};
+}
+
 void Transformer::linear(const ParameterView& parameters, std::int64_t weight, const float* x,
                          std::int64_t tokens, std::int64_t rows, std::int64_t cols, float beta, float* y) {
     if (parameters.bf16 == nullptr) {

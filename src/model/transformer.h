@@ -46,6 +46,10 @@ class Transformer {
     void backward(const ParameterView& parameters, const TokenBatch& batch, std::span<const float> d_hidden,
                   float* gradients);
 
+    // Residual stream (tokens, hidden) that enters layer `layer` in the last forward(); the last layer's
+    // result at layer_count. Only with options.training.
+    [[nodiscard]] std::span<const float> layer_input(std::int64_t layer) const;
+
     [[nodiscard]] static std::int64_t memory_bytes(const ModelConfig& config, std::int64_t max_tokens,
                                                    const TransformerOptions& options);
 
