@@ -86,6 +86,8 @@ Status ZipArchive::list() {
     if (count < 0 || static_cast<std::uint64_t>(count) > most_entries) {
         return fail(ErrorCode::format, "{}: {} members are more than is sensible", name_, count);
     }
+    // The library takes a file of no bytes for an archive of no members.
+    if (count == 0) return fail(ErrorCode::format, "{}: no zip archive, or one without members", name_);
     for (zip_int64_t i = 0; i < count; ++i) {
         zip_stat_t stat;
         zip_stat_init(&stat);
