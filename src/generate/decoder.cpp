@@ -1,0 +1,151 @@
+#include "generate/decoder.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "tensor/activation.h"
+#include "tensor/linear.h"
+#include "tensor/norm.h"
+
+namespace retort::generate {
+
+namespace {
+
+std::int64_t layer_floats_of_page(const model::ModelConfig& config) {
+    return 2 * config.kv_size() * tensor::kv_page_tokens;
+}
+
+const float* bias_or_null(const std::vector<float>& bias) {
+    return bias.empty() ? nullptr : bias.data();
+}
+
+}  // namespace
+
+std::int64_t Decoder::page_bytes(const model::ModelConfig& config) {
+    return layer_floats_of_page(config) * config.layer_count * static_cast<std::int64_t>(sizeof(float));
+}
+
+Decoder::Decoder(const model::Weights& weights, std::int64_t page_count, std::int64_t context_length,
+                 std::int64_t max_step_tokens)
+    : weights_(weights),
+      shape_{weights.config.head_count, weights.config.kv_head_count, weights.config.head_dim},
+      layer_page_floats_(layer_floats_of_page(weights.config)),
+      page_floats_(layer_page_floats_ * weights.config.layer_count),
+      cache_(page_floats_ * page_count),
+      residual_(max_step_tokens * weights.config.hidden_size),
+      normed_(max_step_tokens * weights.config.hidden_size),
+      qkv_(max_step_tokens * (weights.config.query_size() + 2 * weights.config.kv_size())),
+      attention_(max_step_tokens * weights.config.query_size()),
+      gate_up_(max_step_tokens * 2 * weights.config.intermediate_size),
+      middle_(max_step_tokens * weights.config.intermediate_size) {
+    const model::RopeFrequencies frequencies = model::rope_frequencies(weights.config);
+    rope_.extend(context_length, frequencies.inverse, frequencies.scale);
+}
+
+tensor::PagedKeyValues Decoder::layer_cache(std::int64_t layer) {
+    return {cache_.data() + layer * layer_page_floats_, page_floats_};
+}
+
+void Decoder::copy_page(std::int32_t from, std::int32_t to) {
+    std::copy_n(cache_.data() + from * page_floats_, page_floats_, cache_.data() + to * page_floats_);
+}
+
+void Decoder::plan_rows(std::span<const Segment> segments) {
+    positions_.clear();
+    queries_.clear();
+    logit_rows_.clear();
+    for (const Segment& segment : segments) {
+        const auto count = static_cast<std::int64_t>(segment.tokens.size());
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int64_t position = segment.start + i;
+            assert(position < rope_.count());
+            assert(position / tensor::kv_page_tokens < static_cast<std::int64_t>(segment.pages.size()));
+            if (i >= count - segment.logit_rows) logit_rows_.push_back(static_cast<std::int64_t>(positions_.size()));
+            tensor::fetch_row(weights_.embedding, segment.tokens[static_cast<std::size_t>(i)],
+                              residual_.data() +
+                                  static_cast<std::int64_t>(positions_.size()) * weights_.config.hidden_size);
+            positions_.push_back(static_cast<std::int32_t>(position));
+            queries_.push_back({segment.pages.data(), position + 1});
+        }
+    }
+}
+
+std::span<const float> Decoder::step(std::span<const Segment> segments) {
+    const model::ModelConfig& config = weights_.config;
+    plan_rows(segments);
+    const auto rows = static_cast<std::int64_t>(positions_.size());
+    for (std::int64_t layer = 0; layer < config.layer_count; ++layer) {
+        attention_block(layer, rows);
+        mlp_block(layer, rows);
+    }
+    const auto wanted = static_cast<std::int64_t>(logit_rows_.size());
+    logits_.resize(static_cast<std::size_t>(wanted * config.vocab_size));
+    const std::int64_t hidden = config.hidden_size;
+    for (std::int64_t i = 0; i < wanted; ++i) {
+        tensor::rms_norm(residual_.data() + logit_rows_[static_cast<std::size_t>(i)] * hidden, hidden,
+                         weights_.final_norm.data(), config.rms_norm_eps, 1, hidden, normed_.data() + i * hidden,
+                         hidden, nullptr);
+    }
+    tensor::linear({weights_.head, logits_.data(), config.vocab_size}, normed_.data(), hidden, wanted);
+    return logits_;
+}
+
+void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
+    const model::ModelConfig& config = weights_.config;
+    const model::LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t head_dim = config.head_dim;
+    const std::int64_t query_size = config.query_size();
+    const std::int64_t kv_size = config.kv_size();
+    const std::int64_t qkv_size = query_size + 2 * kv_size;
+    float* qkv = qkv_.data();
+
+    tensor::rms_norm(residual_.data(), hidden, weights.attention_norm.data(), config.rms_norm_eps, rows, hidden,
+                     normed_.data(), hidden, nullptr);
+    const tensor::LinearTask projections[] = {
+        {weights.query, qkv, qkv_size, bias_or_null(weights.query_bias)},
+        {weights.key, qkv + query_size, qkv_size, bias_or_null(weights.key_bias)},
+        {weights.value, qkv + query_size + kv_size, qkv_size, bias_or_null(weights.value_bias)},
+    };
+    tensor::linear(projections, normed_.data(), hidden, rows);
+
+    if (config.qk_norm) {
+        for (std::int64_t r = 0; r < rows; ++r) {
+            float* row = qkv + r * qkv_size;
+            tensor::rms_norm(row, head_dim, weights.query_norm.data(), config.rms_norm_eps, config.head_count,
+                             head_dim, row, head_dim, nullptr);
+            tensor::rms_norm(row + query_size, head_dim, weights.key_norm.data(), config.rms_norm_eps,
+                             config.kv_head_count, head_dim, row + query_size, head_dim, nullptr);
+        }
+    }
+    // Query and key heads are neighbours in a row.
+    tensor::rope(qkv, qkv_size, rows, config.head_count + config.kv_head_count, positions_.data(), rope_, false);
+
+    const tensor::PagedKeyValues cache = layer_cache(layer);
+    for (std::int64_t r = 0; r < rows; ++r) {
+        const float* row = qkv + r * qkv_size;
+        tensor::store_key_value(cache, shape_, queries_[static_cast<std::size_t>(r)].pages,
+                                positions_[static_cast<std::size_t>(r)], row + query_size,
+                                row + query_size + kv_size);
+    }
+    tensor::paged_attention(cache, shape_, queries_, qkv, qkv_size, attention_.data(), query_size);
+    tensor::linear({weights.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size, rows);
+}
+
+void Decoder::mlp_block(std::int64_t layer, std::int64_t rows) {
+    const model::ModelConfig& config = weights_.config;
+    const model::LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t intermediate = config.intermediate_size;
+    tensor::rms_norm(residual_.data(), hidden, weights.mlp_norm.data(), config.rms_norm_eps, rows, hidden,
+                     normed_.data(), hidden, nullptr);
+    const tensor::LinearTask projections[] = {
+        {weights.gate, gate_up_.data(), 2 * intermediate},
+        {weights.up, gate_up_.data() + intermediate, 2 * intermediate},
+    };
+    tensor::linear(projections, normed_.data(), hidden, rows);
+    tensor::swiglu(gate_up_.data(), rows, intermediate, middle_.data());
+    tensor::linear({weights.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate, rows);
+}
+
+}  // namespace retort::generate

@@ -1,0 +1,68 @@
+// One step of the transformer for generation: new tokens of several sequences at once, their keys and values
+// kept in pages. Knows nothing of requests, sampling or which page belongs to whom: the scheduler says so.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/weights.h"
+#include "tensor/attention.h"
+#include "tensor/buffer.h"
+#include "tensor/decode_attention.h"
+#include "tensor/rope.h"
+
+namespace retort::generate {
+
+// Consecutive new tokens of one sequence.
+struct Segment {
+    std::span<const std::int32_t> tokens;
+    std::int64_t start = 0;               // position of the first
+    std::span<const std::int32_t> pages;  // of the sequence, enough for start + tokens.size() positions
+    std::int64_t logit_rows = 1;          // of its last so many tokens the logits are wanted
+};
+
+class Decoder {
+  public:
+    // The weights must outlive the object. Memory for keys and values is touched only as pages are used.
+    Decoder(const model::Weights& weights, std::int64_t page_count, std::int64_t context_length,
+            std::int64_t max_step_tokens);
+
+    // Runs at most max_step_tokens tokens. Logits (wanted rows, vocab), segment by segment, valid until the next
+    // call.
+    std::span<const float> step(std::span<const Segment> segments);
+
+    // Copies a page, in every layer.
+    void copy_page(std::int32_t from, std::int32_t to);
+
+    [[nodiscard]] static std::int64_t page_bytes(const model::ModelConfig& config);
+
+  private:
+    struct Row {
+        std::int32_t position;
+        const std::int32_t* pages;
+    };
+    void attention_block(std::int64_t layer, std::int64_t rows);
+    void mlp_block(std::int64_t layer, std::int64_t rows);
+    void plan_rows(std::span<const Segment> segments);
+    [[nodiscard]] tensor::PagedKeyValues layer_cache(std::int64_t layer);
+
+    const model::Weights& weights_;
+    tensor::AttentionShape shape_;
+    tensor::RopeTable rope_;
+    std::int64_t layer_page_floats_;
+    std::int64_t page_floats_;
+    tensor::Buffer<float> cache_;
+    std::vector<std::int32_t> positions_;      // of each row of the step
+    std::vector<tensor::PagedQuery> queries_;  // the same
+    std::vector<std::int64_t> logit_rows_;     // rows whose logits are wanted
+    tensor::Buffer<float> residual_;           // (rows, hidden)
+    tensor::Buffer<float> normed_;             // (rows, hidden)
+    tensor::Buffer<float> qkv_;                // (rows, query + 2·kv)
+    tensor::Buffer<float> attention_;          // (rows, query)
+    tensor::Buffer<float> gate_up_;            // (rows, 2·intermediate)
+    tensor::Buffer<float> middle_;             // (rows, intermediate)
+    std::vector<float> logits_;                // (wanted rows, vocab)
+};
+
+}  // namespace retort::generate

@@ -1,0 +1,37 @@
+// Attention of new tokens over a paged cache of keys and values, for generation. Training's attention, over
+// packed sequences and with a backward pass, is tensor/attention.h.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tensor/attention.h"
+
+namespace retort::tensor {
+
+// Tokens a page holds. Keys of a head lie (head_dim, page) so that scores of neighbouring tokens are neighbours
+// in a vector; values lie (page, head_dim).
+constexpr std::int64_t kv_page_tokens = 16;
+
+// One layer's part of the cache. Page p begins at data + p·page_stride: keys (kv_heads, head_dim, page), then
+// values (kv_heads, page, head_dim).
+struct PagedKeyValues {
+    float* data = nullptr;
+    std::int64_t page_stride = 0;
+};
+
+struct PagedQuery {
+    const std::int32_t* pages = nullptr;  // of its sequence, in order
+    std::int64_t length = 0;              // positions it sees: its own and all before
+};
+
+// Writes one token's keys and values (kv_heads·head_dim each) at `position` of its sequence.
+void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
+                     std::int64_t position, const float* key, const float* value);
+
+// q (queries, heads·head_dim) with row stride q_stride; out (queries, heads·head_dim). Scores are scaled by
+// 1/sqrt(head_dim). A query's result does not depend on the other queries.
+void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape, std::span<const PagedQuery> queries,
+                     const float* q, std::int64_t q_stride, float* out, std::int64_t out_stride);
+
+}  // namespace retort::tensor
