@@ -1,0 +1,266 @@
+#include "collect/run.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/interrupt.h"
+
+namespace retort::collect {
+
+namespace {
+constexpr double poll_seconds = 0.05;  // how late Ctrl-C may be seen
+constexpr int rejected_in_a_row_limit = 10;
+
+std::uint64_t seed_of(const CollectOptions& options) {
+    return options.jitter_seed != 0 ? options.jitter_seed
+                                    : static_cast<std::uint64_t>(base::unix_milliseconds());
+}
+}  // namespace
+
+Run::Run(const CollectOptions& options, const Terms& terms, AnswerStore& store, std::vector<Item>& items,
+         const Transport& transport, CollectReport& report)
+    : options_(options),
+      terms_(terms),
+      store_(store),
+      items_(items),
+      transport_(transport),
+      report_(report),
+      meter_(options.budget, store.spent()),
+      random_(seed_of(options), 0x636f6c6c656374) {
+    for (std::size_t i = 0; i < options.endpoints.size(); ++i) {
+        servers_.push_back({options.endpoints[i], EndpointHealth(options.pressure, seed_of(options) + i)});
+    }
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        if (store.is_missing(items[i].id, items[i].request.max_tokens)) pending_.push_back(i);
+    }
+}
+
+Status Run::go() {
+    if (pending_.empty()) return {};
+    const std::size_t most_at_once = std::min(
+        pending_.size(), servers_.size() * static_cast<std::size_t>(options_.pressure.max_concurrency));
+    RETORT_TRY(
+        const auto workers,
+        Workers::start(static_cast<int>(std::min<std::size_t>(most_at_once, 512)), [this](const Job& job) {
+            return ask(transport_, servers_[job.endpoint].endpoint, items_[job.item].request, options_.ask,
+                       [this] { return cancel_.load(std::memory_order_relaxed); });
+        }));
+    base::Progress progress("collect", static_cast<std::uint64_t>(report_.wanted), "answers", options_.quiet);
+    progress.set_resumed(static_cast<std::uint64_t>(report_.there_before));
+    start_ = last_answer_ = base::monotonic_seconds();
+    while (in_flight_ > 0 || (!stopping_ && (!pending_.empty() || !later_.empty()))) {
+        double now = base::monotonic_seconds();
+        look_for_end(now);
+        if (!stopping_) {
+            while (!later_.empty() && later_.begin()->first <= now) {
+                pending_.push_front(later_.begin()->second);
+                later_.erase(later_.begin());
+            }
+            for (std::size_t tried = 0; tried < servers_.size() && !pending_.empty() && !stopping_;) {
+                const std::size_t server = next_server_++ % servers_.size();
+                const bool room = in_flight_ < workers->threads() && servers_[server].health.may_start(now);
+                if (!room || !start_one(server, now)) {
+                    ++tried;
+                    continue;
+                }
+                tried = 0;
+                workers->give({pending_.front(), server, now});
+                pending_.pop_front();
+            }
+        }
+        if (in_flight_ == 0 && stopping_) break;
+        auto finished = workers->take(seconds_to_wait(now));
+        now = base::monotonic_seconds();
+        while (finished) {
+            if (auto settled = settle(*finished, now); !settled) {
+                cancel_ = true;  // the disk is full: nothing more can be kept
+                return settled;
+            }
+            finished = workers->take(0);
+        }
+        RETORT_CHECK(store_.sync_if_due(now));
+        progress.update(static_cast<std::uint64_t>(report_.there_before + report_.asked), note());
+    }
+    RETORT_CHECK(store_.sync_if_due(base::monotonic_seconds(), true));
+    report_.spent = meter_.spent();
+    report_.seconds = base::monotonic_seconds() - start_;
+    if (error_) return tl::unexpected<base::Error>(*error_);
+    progress.finish(note());
+    return {};
+}
+
+// Takes the budget's leave for the first pending item.
+bool Run::start_one(std::size_t server, double /*now*/) {
+    const Item& item = items_[pending_.front()];
+    if (!meter_.reserve(item.most)) {
+        if (in_flight_ > 0) return false;  // what is in flight will mostly take less than the most it can
+        report_.stopped = "budget: " + meter_.stopped_by(item.most).value_or("nothing left");
+        stopping_ = true;
+        return false;
+    }
+    servers_[server].health.started();
+    ++in_flight_;
+    report_.peak_in_flight = std::max(report_.peak_in_flight, in_flight_);
+    return true;
+}
+
+void Run::look_for_end(double now) {
+    if (stopping_) {
+        if (cancel_at_ > 0 && now >= cancel_at_) cancel_ = true;
+        return;
+    }
+    if (base::interrupted()) {
+        stop({ErrorCode::cancelled, "interrupted; " + what_is_kept()});
+        cancel_at_ = now + options_.interrupt_grace;
+        return;
+    }
+    if (options_.budget.max_seconds > 0 && now - start_ >= options_.budget.max_seconds) {
+        report_.stopped =
+            fmt::format("budget: {} of time used", base::duration_text(options_.budget.max_seconds));
+        stopping_ = true;
+        cancel_ = true;
+        return;
+    }
+    const bool all_dead = std::all_of(servers_.begin(), servers_.end(), [&](const Server& server) {
+        return server.health.failures_in_a_row() >= options_.dead_after;
+    });
+    if (all_dead) {
+        stop({ErrorCode::network,
+              fmt::format("{} does not answer ({} tries in a row): {}; {}", servers_.front().endpoint.url,
+                          options_.dead_after, last_reason_, what_is_kept())});
+    } else if (now - last_answer_ > options_.stall_seconds &&
+               (report_.overloads > 0 || report_.retries > 0)) {
+        stop({ErrorCode::network,
+              fmt::format("no answer for {}: {}; {}", base::duration_text(options_.stall_seconds),
+                          last_reason_, what_is_kept())});
+    }
+}
+
+void Run::stop(base::Error error) {
+    if (!error_) error_ = std::move(error);
+    stopping_ = true;
+    if (cancel_at_ == 0) cancel_at_ = base::monotonic_seconds() + options_.interrupt_grace;
+}
+
+double Run::seconds_to_wait(double now) const {
+    // Outcomes wake the loop; otherwise it looks for Ctrl-C, or a server is ready again.
+    double wake = now + poll_seconds;
+    if (!later_.empty()) wake = std::min(wake, later_.begin()->first);
+    for (const Server& server : servers_) {
+        if (!pending_.empty() && server.health.ready_at() > now)
+            wake = std::min(wake, server.health.ready_at());
+    }
+    return std::max(wake - now, 0.001);
+}
+
+Status Run::settle(const Finished& finished, double now) {
+    Item& item = items_[finished.job.item];
+    const Outcome& outcome = finished.outcome;
+    EndpointHealth& health = servers_[finished.job.endpoint].health;
+    const double started_at = finished.job.started_at;
+    --in_flight_;
+    if (outcome.kind != OutcomeKind::answered) {
+        // Nothing came back: what it cost, if anything, is not known; the request itself counts.
+        meter_.settle(item.most, {});
+        if (outcome.kind != OutcomeKind::cancelled) last_reason_ = outcome.reason;
+    }
+    if (outcome.kind != OutcomeKind::cancelled) ++item.attempts;
+    switch (outcome.kind) {
+        case OutcomeKind::answered:
+            health.succeeded(now);
+            return settle_answer(item, finished, now);
+        case OutcomeKind::overloaded:
+            health.overloaded(now, started_at, outcome.retry_after);
+            ++report_.overloads;
+            if (outcome.retry_after > options_.max_retry_after) {
+                stop({ErrorCode::network,
+                      fmt::format("{} asks to wait {} ({}); {}", servers_[finished.job.endpoint].endpoint.url,
+                                  base::duration_text(outcome.retry_after), outcome.reason, what_is_kept())});
+            }
+            pending_.push_front(finished.job.item);
+            return {};
+        case OutcomeKind::failed:
+            health.failed(now, started_at, outcome.retry_after);
+            if (item.attempts >= options_.max_attempts && !health.breaker_open()) {
+                ++report_.gave_up;
+                return settle_failure(item, outcome, "gave_up");
+            }
+            ++report_.retries;
+            later_.emplace(now + full_jitter(random_, static_cast<int>(item.attempts),
+                                             options_.pressure.backoff_base_seconds,
+                                             options_.pressure.backoff_max_seconds),
+                           finished.job.item);
+            return {};
+        case OutcomeKind::rejected:
+            health.ended();
+            ++report_.rejected;
+            if (++rejected_in_a_row_ >= rejected_in_a_row_limit && report_.asked == 0) {
+                stop({ErrorCode::invalid_argument,
+                      fmt::format("{} rejects every request: {}",
+                                  servers_[finished.job.endpoint].endpoint.url, outcome.reason)});
+            }
+            return settle_failure(item, outcome, "rejected");
+        case OutcomeKind::too_long:
+            health.ended();
+            ++report_.too_long;
+            return settle_failure(item, outcome, "too_long");
+        case OutcomeKind::fatal:
+            health.ended();
+            pending_.push_front(finished.job.item);
+            stop({ErrorCode::network,
+                  fmt::format("{} will not answer {}: {}; {}", servers_[finished.job.endpoint].endpoint.url,
+                              options_.model, outcome.reason, what_is_kept())});
+            return {};
+        case OutcomeKind::cancelled:
+            health.ended();
+            pending_.push_front(finished.job.item);
+            return {};
+    }
+    return {};
+}
+
+Status Run::settle_answer(Item& item, const Finished& finished, double now) {
+    data::Record record = finished.outcome.record;
+    const data::Prompt& prompt = options_.prompts[item.prompt];
+    record.prompt_id = prompt.id;
+    record.metadata = prompt.metadata;
+    record.terms_id = terms_.id;
+    record.terms_sha256 = terms_.sha256;
+    record.attempts = item.attempts;
+    record.cost = meter_.price(record.usage.prompt_tokens, record.usage.completion_tokens);
+    // A server that counts no tokens is charged what they can be at most.
+    const bool counted = record.usage.prompt_tokens > 0 || record.usage.completion_tokens > 0;
+    meter_.settle(item.most,
+                  counted ? Estimate{record.usage.prompt_tokens, record.usage.completion_tokens} : item.most);
+    ++report_.asked;
+    rejected_in_a_row_ = 0;
+    last_answer_ = now;
+    return store_.add(record);
+}
+
+Status Run::settle_failure(Item& item, const Outcome& outcome, std::string_view kind) {
+    return store_.add(Failure{.id = item.id,
+                              .prompt_id = options_.prompts[item.prompt].id,
+                              .sample = item.request.sample,
+                              .kind = std::string(kind),
+                              .reason = outcome.reason,
+                              .status = outcome.status,
+                              .attempts = item.attempts,
+                              .time = base::utc_now()});
+}
+
+std::string Run::note() const {
+    std::string text = fmt::format("{} in flight", in_flight_);
+    if (meter_.spent().cost > 0) text += fmt::format(", {:.4f} spent", meter_.spent().cost);
+    if (report_.overloads > 0) text += fmt::format(", {} times overloaded", report_.overloads);
+    return text;
+}
+
+std::string Run::what_is_kept() const {
+    const std::int64_t kept = report_.there_before + report_.asked;
+    return fmt::format("{} of {} answers are kept, and the same command goes on from there", kept,
+                       report_.wanted);
+}
+
+}  // namespace retort::collect
