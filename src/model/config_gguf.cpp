@@ -121,10 +121,13 @@ Status refuse_other_computation(const GgufFile& file, const Keys& keys, std::int
     return {};
 }
 
-// The published llama3 scalings, which a GGUF file holds only as the divisors that follow from them.
-bool recognise_llama3(ModelConfig& config, const std::vector<float>& factors) {
+// llama3's scaling, which a GGUF file holds only as the divisors that follow from it: those of the context
+// that the file states, or of the published ones.
+bool recognise_llama3(ModelConfig& config, const std::vector<float>& factors, std::int64_t stated_context) {
     const float largest = *std::max_element(factors.begin(), factors.end());
-    for (const std::int64_t original : {8192, 4096, 2048}) {
+    for (const std::int64_t original :
+         {stated_context, std::int64_t{8192}, std::int64_t{4096}, std::int64_t{2048}}) {
+        if (original < 1) continue;
         ModelConfig guess = config;
         guess.rope.scaling = RopeScaling::llama3;
         guess.rope.factor = std::round(static_cast<double>(largest));
@@ -148,7 +151,7 @@ bool recognise_llama3(ModelConfig& config, const std::vector<float>& factors) {
     return false;
 }
 
-Status read_rope_factors(const GgufFile& file, ModelConfig& config) {
+Status read_rope_factors(const GgufFile& file, const Keys& keys, ModelConfig& config) {
     const GgufTensor* tensor = file.find_tensor("rope_freqs.weight");
     if (tensor == nullptr) return {};
     if (tensor->dtype != tensor::DType::f32 || tensor->elements() != config.head_dim / 2) {
@@ -166,7 +169,8 @@ Status read_rope_factors(const GgufFile& file, ModelConfig& config) {
             return fail(ErrorCode::format, "{}: rope_freqs.weight holds {}", file.name(), factor);
         }
     }
-    if (!recognise_llama3(config, factors)) config.rope.factors = std::move(factors);
+    RETORT_TRY(const std::int64_t stated_context, keys.integer_or("rope.scaling.original_context_length", 0));
+    if (!recognise_llama3(config, factors, stated_context)) config.rope.factors = std::move(factors);
     return {};
 }
 
@@ -290,7 +294,7 @@ Result<ModelConfig> config_from_gguf(const GgufFile& file) {
     RETORT_CHECK(read_rope(file, keys, config));
     // Before the divisors, whose comparison computes with these numbers.
     if (auto status = validate(config); !status) return fail_from(std::move(status.error()), file.name());
-    RETORT_CHECK(read_rope_factors(file, config));
+    RETORT_CHECK(read_rope_factors(file, keys, config));
     return config;
 }
 
@@ -322,8 +326,10 @@ GgufMetadata config_to_gguf(const ModelConfig& config) {
         put("rope.scaling.type", GgufValue::of_string(linear ? "linear" : "yarn"));
         put("rope.scaling.factor", GgufValue::of_f32(static_cast<float>(rope.factor)));
     }
-    if (rope.scaling == RopeScaling::yarn) {
+    if (rope.scaling == RopeScaling::yarn || rope.scaling == RopeScaling::llama3) {
         put_size("rope.scaling.original_context_length", rope.original_context);
+    }
+    if (rope.scaling == RopeScaling::yarn) {
         if (rope.beta_fast != 32.0) {
             put("rope.scaling.yarn_beta_fast", GgufValue::of_f32(static_cast<float>(rope.beta_fast)));
         }

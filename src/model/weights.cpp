@@ -260,8 +260,12 @@ Result<Weights> load_weights(const fs::path& path) {
             if (entry.path().extension() == ".gguf") gguf_files.push_back(entry.path());
         }
         if (!hugging_face && gguf_files.size() == 1) return load_gguf(gguf_files.front());
+        if (!hugging_face && gguf_files.size() > 1) {
+            return fail(ErrorCode::invalid_argument, "{}: {} GGUF files here; name the one that is meant",
+                        path.string(), gguf_files.size());
+        }
         if (!hugging_face) {
-            return fail(ErrorCode::not_found, "{}: no model here: neither config.json nor one GGUF file",
+            return fail(ErrorCode::not_found, "{}: no model here: neither config.json nor a GGUF file",
                         path.string());
         }
         return load_safetensors(path);
