@@ -60,7 +60,8 @@ void Decoder::plan_rows(std::span<const Segment> segments) {
             const std::int64_t position = segment.start + i;
             assert(position < rope_.count());
             assert(position / tensor::kv_page_tokens < static_cast<std::int64_t>(segment.pages.size()));
-            if (i >= count - segment.logit_rows) logit_rows_.push_back(static_cast<std::int64_t>(positions_.size()));
+            if (i >= count - segment.logit_rows)
+                logit_rows_.push_back(static_cast<std::int64_t>(positions_.size()));
             tensor::fetch_row(weights_.embedding, segment.tokens[static_cast<std::size_t>(i)],
                               residual_.data() +
                                   static_cast<std::int64_t>(positions_.size()) * weights_.config.hidden_size);
@@ -70,7 +71,7 @@ void Decoder::plan_rows(std::span<const Segment> segments) {
     }
 }
 
-std::span<const float> Decoder::step(std::span<const Segment> segments) {
+std::span<float> Decoder::step(std::span<const Segment> segments) {
     const model::ModelConfig& config = weights_.config;
     plan_rows(segments);
     const auto rows = static_cast<std::int64_t>(positions_.size());
@@ -83,8 +84,8 @@ std::span<const float> Decoder::step(std::span<const Segment> segments) {
     const std::int64_t hidden = config.hidden_size;
     for (std::int64_t i = 0; i < wanted; ++i) {
         tensor::rms_norm(residual_.data() + logit_rows_[static_cast<std::size_t>(i)] * hidden, hidden,
-                         weights_.final_norm.data(), config.rms_norm_eps, 1, hidden, normed_.data() + i * hidden,
-                         hidden, nullptr);
+                         weights_.final_norm.data(), config.rms_norm_eps, 1, hidden,
+                         normed_.data() + i * hidden, hidden, nullptr);
     }
     tensor::linear({weights_.head, logits_.data(), config.vocab_size}, normed_.data(), hidden, wanted);
     return logits_;
@@ -100,8 +101,8 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
     const std::int64_t qkv_size = query_size + 2 * kv_size;
     float* qkv = qkv_.data();
 
-    tensor::rms_norm(residual_.data(), hidden, weights.attention_norm.data(), config.rms_norm_eps, rows, hidden,
-                     normed_.data(), hidden, nullptr);
+    tensor::rms_norm(residual_.data(), hidden, weights.attention_norm.data(), config.rms_norm_eps, rows,
+                     hidden, normed_.data(), hidden, nullptr);
     const tensor::LinearTask projections[] = {
         {weights.query, qkv, qkv_size, bias_or_null(weights.query_bias)},
         {weights.key, qkv + query_size, qkv_size, bias_or_null(weights.key_bias)},
@@ -119,7 +120,8 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
         }
     }
     // Query and key heads are neighbours in a row.
-    tensor::rope(qkv, qkv_size, rows, config.head_count + config.kv_head_count, positions_.data(), rope_, false);
+    tensor::rope(qkv, qkv_size, rows, config.head_count + config.kv_head_count, positions_.data(), rope_,
+                 false);
 
     const tensor::PagedKeyValues cache = layer_cache(layer);
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -129,7 +131,8 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
                                 row + query_size + kv_size);
     }
     tensor::paged_attention(cache, shape_, queries_, qkv, qkv_size, attention_.data(), query_size);
-    tensor::linear({weights.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size, rows);
+    tensor::linear({weights.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size,
+                   rows);
 }
 
 void Decoder::mlp_block(std::int64_t layer, std::int64_t rows) {
@@ -145,7 +148,8 @@ void Decoder::mlp_block(std::int64_t layer, std::int64_t rows) {
     };
     tensor::linear(projections, normed_.data(), hidden, rows);
     tensor::swiglu(gate_up_.data(), rows, intermediate, middle_.data());
-    tensor::linear({weights.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate, rows);
+    tensor::linear({weights.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate,
+                   rows);
 }
 
 }  // namespace retort::generate

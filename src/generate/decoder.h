@@ -28,9 +28,9 @@ class Decoder {
     Decoder(const model::Weights& weights, std::int64_t page_count, std::int64_t context_length,
             std::int64_t max_step_tokens);
 
-    // Runs at most max_step_tokens tokens. Logits (wanted rows, vocab), segment by segment, valid until the next
-    // call.
-    std::span<const float> step(std::span<const Segment> segments);
+    // Runs at most max_step_tokens tokens. Logits (wanted rows, vocab), segment by segment: the caller's to
+    // change until the next call.
+    std::span<float> step(std::span<const Segment> segments);
 
     // Copies a page, in every layer.
     void copy_page(std::int32_t from, std::int32_t to);

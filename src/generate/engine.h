@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -27,12 +28,30 @@ struct SamplingParameters {
     std::optional<std::uint64_t> seed;  // same seed, same request, same machine: same tokens
 };
 
+struct TokenProbability {
+    std::int32_t token = 0;
+    float probability = 0;
+};
+
+// Where a watermark acts. Both are called on a thread of the engine, with the request's tokens so far (prompt
+// and answer); either may be empty.
+struct SamplingHook {
+    // Changes the logits, after penalties and bias.
+    std::function<void(std::span<const std::int32_t> context, std::span<float> logits)> change_logits;
+    // Chooses among what temperature and truncation left, largest first; nothing: drawn by the seed as usual.
+    // Not called at temperature 0.
+    std::function<std::optional<std::int32_t>(std::span<const std::int32_t> context,
+                                              std::span<const TokenProbability> candidates)>
+        choose;
+};
+
 struct Request {
     std::vector<std::int32_t> prompt;
     SamplingParameters sampling;
     std::int64_t max_tokens = 256;
     std::vector<std::int32_t> stop_tokens;  // end the answer, and are not reported as tokens of it
     std::int32_t top_logprobs = -1;         // -1: no logprobs at all; 0–20: that many alternatives
+    SamplingHook hook;
 };
 
 struct TokenLogprob {

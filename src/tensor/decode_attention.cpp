@@ -21,8 +21,8 @@
 namespace retort::tensor {
 namespace {
 
-// Positions whose softmax is taken at once; longer contexts are merged from such chunks, in order, so that the
-// result does not depend on which thread took which chunk.
+// Positions whose softmax is taken at once; longer contexts are merged from such chunks, in order, so that
+// the result does not depend on which thread took which chunk.
 constexpr std::int64_t chunk_tokens = 256;
 
 // One kv head of one query over one chunk of positions.
@@ -60,7 +60,8 @@ HWY_INLINE void Scores(const ChunkTask& task, std::int64_t first_head, float* sc
     const V scale = hn::Set(d, 1.0F / std::sqrt(static_cast<float>(task.head_dim)));
     const float* q = task.q + first_head * task.head_dim;
     for (std::int64_t start = 0; start < task.length; start += kv_page_tokens) {
-        const float* key = task.cache + task.pages[start / kv_page_tokens] * task.page_stride + task.key_offset;
+        const float* key =
+            task.cache + task.pages[start / kv_page_tokens] * task.page_stride + task.key_offset;
         V sum[kHeads][page_vectors];
         for (int h = 0; h < kHeads; ++h) {
             for (int v = 0; v < page_vectors; ++v) sum[h][v] = hn::Zero(d);
@@ -101,15 +102,16 @@ HWY_INLINE float Exponentials(float* scores, std::int64_t length, float* maximum
 }
 
 template <int kHeads, int kVectors>
-HWY_INLINE void Values(const ChunkTask& task, std::int64_t first_head, const float* scores, std::int64_t offset) {
+HWY_INLINE void Values(const ChunkTask& task, std::int64_t first_head, const float* scores,
+                       std::int64_t offset) {
     const F d;
     V sum[kHeads][kVectors];
     for (int h = 0; h < kHeads; ++h) {
         for (int v = 0; v < kVectors; ++v) sum[h][v] = hn::Zero(d);
     }
     for (std::int64_t j = 0; j < task.length; ++j) {
-        const float* value = task.cache + task.pages[j / kv_page_tokens] * task.page_stride + task.value_offset +
-                             j % kv_page_tokens * task.head_dim + offset;
+        const float* value = task.cache + task.pages[j / kv_page_tokens] * task.page_stride +
+                             task.value_offset + j % kv_page_tokens * task.head_dim + offset;
         V row[kVectors];
         for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, value + v * lanes);
         for (int h = 0; h < kHeads; ++h) {
@@ -134,7 +136,8 @@ HWY_INLINE void ChunkHeads(const ChunkTask& task, std::int64_t first_head, float
     for (; offset + 4 * lanes <= task.head_dim; offset += 4 * lanes) {
         Values<kHeads, 4>(task, first_head, scores, offset);
     }
-    for (; offset + lanes <= task.head_dim; offset += lanes) Values<kHeads, 1>(task, first_head, scores, offset);
+    for (; offset + lanes <= task.head_dim; offset += lanes)
+        Values<kHeads, 1>(task, first_head, scores, offset);
     for (; offset < task.head_dim; ++offset) {
         for (int h = 0; h < kHeads; ++h) {
             float sum = 0;
@@ -206,8 +209,9 @@ void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, c
     }
 }
 
-void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape, std::span<const PagedQuery> queries,
-                     const float* q, std::int64_t q_stride, float* out, std::int64_t out_stride) {
+void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
+                     std::span<const PagedQuery> queries, const float* q, std::int64_t q_stride, float* out,
+                     std::int64_t out_stride) {
     apply_isa_limit();
     const auto count = static_cast<std::int64_t>(queries.size());
     const std::int64_t group = shape.heads / shape.kv_heads;
@@ -218,15 +222,18 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape, s
         const PagedQuery& at = queries[static_cast<std::size_t>(query)];
         HWY_DYNAMIC_DISPATCH(AttendChunk)
         (ChunkTask{cache.data, cache.page_stride, kv_head * head_dim * kv_page_tokens,
-                   (kv_size + kv_head * head_dim) * kv_page_tokens, at.pages + chunk * (chunk_tokens / kv_page_tokens),
+                   (kv_size + kv_head * head_dim) * kv_page_tokens,
+                   at.pages + chunk * (chunk_tokens / kv_page_tokens),
                    std::min(chunk_tokens, at.length - chunk * chunk_tokens),
-                   q + query * q_stride + kv_head * group * head_dim, group, head_dim, to.out, to.maximum, to.sum});
+                   q + query * q_stride + kv_head * group * head_dim, group, head_dim, to.out, to.maximum,
+                   to.sum});
     };
     const auto finish = [&](std::int64_t query, std::int64_t kv_head, const Partial& from) {
         float* to = out + query * out_stride + kv_head * group * head_dim;
         for (std::int64_t g = 0; g < group; ++g) {
             const float inverse = 1.0F / from.sum[g];
-            for (std::int64_t i = 0; i < head_dim; ++i) to[g * head_dim + i] = from.out[g * head_dim + i] * inverse;
+            for (std::int64_t i = 0; i < head_dim; ++i)
+                to[g * head_dim + i] = from.out[g * head_dim + i] * inverse;
         }
     };
     const auto chunks_of = [&](std::int64_t query) {
@@ -260,7 +267,8 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape, s
     list.clear();
     for (std::int64_t query = 0; query < count; ++query) {
         for (std::int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
-            for (std::int64_t chunk = 0; chunk < chunks_of(query); ++chunk) list.push_back({query, kv_head, chunk});
+            for (std::int64_t chunk = 0; chunk < chunks_of(query); ++chunk)
+                list.push_back({query, kv_head, chunk});
         }
     }
     memory.resize(list.size() * static_cast<std::size_t>(group * (head_dim + 2)));

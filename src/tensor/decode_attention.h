@@ -9,8 +9,8 @@
 
 namespace retort::tensor {
 
-// Tokens a page holds. Keys of a head lie (head_dim, page) so that scores of neighbouring tokens are neighbours
-// in a vector; values lie (page, head_dim).
+// Tokens a page holds. Keys of a head lie (head_dim, page) so that scores of neighbouring tokens are
+// neighbours in a vector; values lie (page, head_dim).
 constexpr std::int64_t kv_page_tokens = 16;
 
 // One layer's part of the cache. Page p begins at data + p·page_stride: keys (kv_heads, head_dim, page), then
@@ -31,7 +31,8 @@ void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, c
 
 // q (queries, heads·head_dim) with row stride q_stride; out (queries, heads·head_dim). Scores are scaled by
 // 1/sqrt(head_dim). A query's result does not depend on the other queries.
-void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape, std::span<const PagedQuery> queries,
-                     const float* q, std::int64_t q_stride, float* out, std::int64_t out_stride);
+void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
+                     std::span<const PagedQuery> queries, const float* q, std::int64_t q_stride, float* out,
+                     std::int64_t out_stride);
 
 }  // namespace retort::tensor

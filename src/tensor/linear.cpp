@@ -25,8 +25,8 @@ void finish(const LinearTask& task, std::int64_t begin, std::int64_t end, std::i
     }
 }
 
-void run_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const float* x, std::int64_t x_stride,
-              std::int64_t tokens) {
+void run_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const float* x,
+              std::int64_t x_stride, std::int64_t tokens) {
     if (!task.add) {
         linear_rows(task.weight, begin, end, x, x_stride, tokens, task.y, task.y_stride);
     } else {
@@ -47,11 +47,12 @@ void run_panels(const LinearTask& task, const float* x, std::int64_t x_stride, s
     const MatrixView& w = task.weight;
     const float beta = task.add ? 1.0F : 0.0F;
     if (w.dtype == DType::f32) {
-        gemm(false, true, tokens, w.rows, w.cols, 1.0F, x, x_stride, reinterpret_cast<const float*>(w.data), w.cols,
-             beta, task.y, task.y_stride);
+        gemm(false, true, tokens, w.rows, w.cols, 1.0F, x, x_stride, reinterpret_cast<const float*>(w.data),
+             w.cols, beta, task.y, task.y_stride);
     } else {
         thread_local std::vector<float> panel;
-        const std::int64_t panel_rows = std::min(w.rows, std::max<std::int64_t>(16, panel_floats / w.cols / 16 * 16));
+        const std::int64_t panel_rows =
+            std::min(w.rows, std::max<std::int64_t>(16, panel_floats / w.cols / 16 * 16));
         panel.resize(static_cast<std::size_t>(panel_rows * w.cols));
         float* panel_data = panel.data();  // not the other threads' own
         for (std::int64_t begin = 0; begin < w.rows; begin += panel_rows) {
@@ -59,8 +60,8 @@ void run_panels(const LinearTask& task, const float* x, std::int64_t x_stride, s
             base::parallel_ranges(rows, 4, [&](std::int64_t first, std::int64_t last) {
                 dequantise_rows(w, begin + first, begin + last, panel_data + first * w.cols);
             });
-            gemm(false, true, tokens, rows, w.cols, 1.0F, x, x_stride, panel_data, w.cols, beta, task.y + begin,
-                 task.y_stride);
+            gemm(false, true, tokens, rows, w.cols, 1.0F, x, x_stride, panel_data, w.cols, beta,
+                 task.y + begin, task.y_stride);
         }
     }
     finish(task, 0, w.rows, tokens);
@@ -98,8 +99,8 @@ void fetch_row(const MatrixView& matrix, std::int64_t row, float* to) {
     dequantise(matrix.dtype, matrix.row(row), to, matrix.cols);
 }
 
-void linear_reference(const MatrixView& weight, const float* x, std::int64_t x_stride, std::int64_t tokens, float* y,
-                      std::int64_t y_stride) {
+void linear_reference(const MatrixView& weight, const float* x, std::int64_t x_stride, std::int64_t tokens,
+                      float* y, std::int64_t y_stride) {
     std::vector<float> row(static_cast<std::size_t>(weight.cols));
     for (std::int64_t r = 0; r < weight.rows; ++r) {
         dequantise(weight.dtype, weight.row(r), row.data(), weight.cols);

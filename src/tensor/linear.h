@@ -1,5 +1,5 @@
-// Linear layers of a model that runs: y = x·Wᵀ with W in the format of the model file, x and y in f32, sums in
-// f32. Weights are unpacked in registers or in cache-sized panels, never whole. Training's products, whose
+// Linear layers of a model that runs: y = x·Wᵀ with W in the format of the model file, x and y in f32, sums
+// in f32. Weights are unpacked in registers or in cache-sized panels, never whole. Training's products, whose
 // weights are f32 or bf16 in memory, are tensor/gemm.h.
 #pragma once
 
@@ -29,7 +29,7 @@ constexpr std::int64_t linear_exact_tokens = 8;
 void fetch_row(const MatrixView& matrix, std::int64_t row, float* to);
 
 // Plain loops over the dequantised matrix, in double precision.
-void linear_reference(const MatrixView& weight, const float* x, std::int64_t x_stride, std::int64_t tokens, float* y,
-                      std::int64_t y_stride);
+void linear_reference(const MatrixView& weight, const float* x, std::int64_t x_stride, std::int64_t tokens,
+                      float* y, std::int64_t y_stride);
 
 }  // namespace retort::tensor

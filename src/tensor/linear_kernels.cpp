@@ -72,8 +72,8 @@ struct Q4_1 {
     static HWY_INLINE void codes(const std::uint8_t* block, V* q) { nibble_codes(block + 4, q); }
 };
 
-// One tile: kRows rows times kTokens tokens. Each sum runs over the blocks in order in one vector, whatever the
-// tile, so a token's result does not depend on its neighbours.
+// One tile: kRows rows times kTokens tokens. Each sum runs over the blocks in order in one vector, whatever
+// the tile, so a token's result does not depend on its neighbours.
 template <class Format, int kRows, int kTokens>
 HWY_INLINE void BlockTile(const std::uint8_t* w, std::int64_t row_bytes, std::int64_t blocks, const float* x,
                           std::int64_t x_stride, const float* block_sums, float* y, std::int64_t y_stride) {
@@ -93,7 +93,8 @@ HWY_INLINE void BlockTile(const std::uint8_t* w, std::int64_t row_bytes, std::in
             for (int t = 0; t < kTokens; ++t) {
                 const float* x_token = x_block + t * x_stride;
                 V dot = hn::Mul(q[0], hn::LoadU(d, x_token));
-                for (int v = 1; v < block_vectors; ++v) dot = hn::MulAdd(q[v], hn::LoadU(d, x_token + v * lanes), dot);
+                for (int v = 1; v < block_vectors; ++v)
+                    dot = hn::MulAdd(q[v], hn::LoadU(d, x_token + v * lanes), dot);
                 sum[r][t] = hn::MulAdd(scale, dot, sum[r][t]);
                 if constexpr (Format::has_minimum) {
                     const V x_sum = hn::LoadU(d, block_sums + (t * blocks + b) * lanes);
@@ -134,8 +135,8 @@ HWY_INLINE void BlockRows(const std::uint8_t* w, std::int64_t row_bytes, std::in
         }
     }
     for (; t < tokens; ++t) {
-        BlockTile<Format, kRows, 1>(w, row_bytes, blocks, x + t * x_stride, x_stride, sums + t * blocks * lanes,
-                                    y + t * y_stride, y_stride);
+        BlockTile<Format, kRows, 1>(w, row_bytes, blocks, x + t * x_stride, x_stride,
+                                    sums + t * blocks * lanes, y + t * y_stride, y_stride);
     }
 }
 
@@ -152,12 +153,12 @@ void BlockLinear(const MatrixView& weight, std::int64_t begin, std::int64_t end,
     const auto* w = reinterpret_cast<const std::uint8_t*>(weight.data);
     std::int64_t row = begin;
     for (; row + 4 <= end; row += 4) {
-        BlockRows<Format, 4>(w + row * row_bytes, row_bytes, blocks, x, x_stride, tokens, sums.data(), y + row,
-                             y_stride);
+        BlockRows<Format, 4>(w + row * row_bytes, row_bytes, blocks, x, x_stride, tokens, sums.data(),
+                             y + row, y_stride);
     }
     for (; row < end; ++row) {
-        BlockRows<Format, 1>(w + row * row_bytes, row_bytes, blocks, x, x_stride, tokens, sums.data(), y + row,
-                             y_stride);
+        BlockRows<Format, 1>(w + row * row_bytes, row_bytes, blocks, x, x_stride, tokens, sums.data(),
+                             y + row, y_stride);
     }
 }
 
@@ -179,14 +180,15 @@ struct PlainBf16 {
     using T = std::uint16_t;
     static HWY_INLINE V load(const T* from) {
         const hn::Rebind<std::uint16_t, F> d16;
-        return hn::BitCast(F(), hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<F>(), hn::LoadU(d16, from))));
+        return hn::BitCast(F(),
+                           hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<F>(), hn::LoadU(d16, from))));
     }
     static HWY_INLINE float one(const T* from) { return bf16_to_f32(*from); }
 };
 
 template <class Format, int kRows, int kTokens>
-HWY_INLINE void PlainTile(const typename Format::T* w, std::int64_t w_stride, std::int64_t cols, const float* x,
-                          std::int64_t x_stride, float* y, std::int64_t y_stride) {
+HWY_INLINE void PlainTile(const typename Format::T* w, std::int64_t w_stride, std::int64_t cols,
+                          const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride) {
     const F d;
     V sum[kRows][kTokens];
     for (int r = 0; r < kRows; ++r) {
@@ -204,15 +206,16 @@ HWY_INLINE void PlainTile(const typename Format::T* w, std::int64_t w_stride, st
     for (int t = 0; t < kTokens; ++t) {
         for (int r = 0; r < kRows; ++r) {
             float total = hn::GetLane(hn::SumOfLanes(d, sum[r][t]));
-            for (std::int64_t i = c; i < cols; ++i) total += Format::one(w + r * w_stride + i) * x[t * x_stride + i];
+            for (std::int64_t i = c; i < cols; ++i)
+                total += Format::one(w + r * w_stride + i) * x[t * x_stride + i];
             y[t * y_stride + r] = total;
         }
     }
 }
 
 template <class Format, int kRows>
-HWY_INLINE void PlainRows(const typename Format::T* w, std::int64_t cols, const float* x, std::int64_t x_stride,
-                          std::int64_t tokens, float* y, std::int64_t y_stride) {
+HWY_INLINE void PlainRows(const typename Format::T* w, std::int64_t cols, const float* x,
+                          std::int64_t x_stride, std::int64_t tokens, float* y, std::int64_t y_stride) {
     std::int64_t t = 0;
     for (; t + 3 <= tokens; t += 3) {
         PlainTile<Format, kRows, 3>(w, cols, cols, x + t * x_stride, x_stride, y + t * y_stride, y_stride);
@@ -291,13 +294,14 @@ void PanelLinear(const MatrixView& weight, std::int64_t begin, std::int64_t end,
     for (std::int64_t row = begin; row < end; row += 4) {
         const std::int64_t rows = end - row < 4 ? end - row : 4;
         DequantiseRows(weight, row, row + rows, panel.data());
-        const MatrixView unpacked{DType::f32, rows, weight.cols, reinterpret_cast<const std::byte*>(panel.data())};
+        const MatrixView unpacked{DType::f32, rows, weight.cols,
+                                  reinterpret_cast<const std::byte*>(panel.data())};
         PlainLinear<PlainF32>(unpacked, 0, rows, x, x_stride, tokens, y + row, y_stride);
     }
 }
 
-void LinearRows(const MatrixView& weight, std::int64_t begin, std::int64_t end, const float* x, std::int64_t x_stride,
-                std::int64_t tokens, float* y, std::int64_t y_stride) {
+void LinearRows(const MatrixView& weight, std::int64_t begin, std::int64_t end, const float* x,
+                std::int64_t x_stride, std::int64_t tokens, float* y, std::int64_t y_stride) {
     switch (weight.dtype) {
         case DType::f32:
             return PlainLinear<PlainF32>(weight, begin, end, x, x_stride, tokens, y, y_stride);

@@ -1,0 +1,49 @@
+// Chooses one token from a row of logits. The steps, in this order (docs/engine-generation.md):
+// log-probabilities of the unmodified row; repetition, frequency and presence penalties; logit bias; the
+// hook's logits; temperature; top-k; top-p; min-p; the draw, by the hook's choice or by the seed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/random.h"
+#include "base/result.h"
+#include "generate/engine.h"
+#include "generate/vocabulary.h"
+
+namespace retort::generate {
+
+class Sampler {
+  public:
+    Sampler(const SamplingParameters& parameters, std::int32_t top_logprobs, SamplingHook hook,
+            std::span<const std::int32_t> prompt, std::uint64_t default_seed);
+
+    // context: prompt and answer so far. logits are changed. An error when the model's numbers are not
+    // finite.
+    Result<TokenEvent> sample(std::span<const std::int32_t> context, std::span<float> logits);
+
+    // The distribution that sample() draws from, largest first; what the tests look at.
+    std::vector<TokenProbability> distribution(std::span<const std::int32_t> context,
+                                               std::span<float> logits);
+
+  private:
+    void modify(std::span<const std::int32_t> context, std::span<float> logits);
+    void truncate(std::span<const float> logits, const LargestLogit& largest);
+    void describe(std::span<const float> logits, TokenEvent& event) const;
+    std::int32_t draw_untruncated(std::span<const float> logits, const LargestLogit& largest);
+    std::int32_t draw_candidate();
+    [[nodiscard]] bool truncates() const;
+
+    SamplingParameters parameters_;
+    std::int32_t top_logprobs_;
+    SamplingHook hook_;
+    base::RandomStream random_;
+    std::unordered_map<std::int32_t, std::int32_t> answer_counts_;  // every token of the prompt too, at 0
+    std::vector<float> raw_;      // logits before any change, when log-probabilities are asked
+    std::vector<float> weights_;  // exp of the changed logits
+    std::vector<TokenProbability> candidates_;
+};
+
+}  // namespace retort::generate

@@ -1,0 +1,335 @@
+#include "generate/scheduler.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/parallel.h"
+
+namespace retort::generate {
+
+namespace {
+
+constexpr std::int64_t page_tokens = tensor::kv_page_tokens;
+
+std::int64_t pages_for(std::int64_t tokens) {
+    return (tokens + page_tokens - 1) / page_tokens;
+}
+
+std::int64_t memory_bytes() {
+    return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+    return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+Status check_finite(float value, const char* name) {
+    if (std::isfinite(value)) return {};
+    return fail(ErrorCode::invalid_argument, "{} is {}, not a finite number", name, value);
+}
+
+Status check_sampling(const SamplingParameters& sampling, std::int64_t vocab_size) {
+    RETORT_CHECK(check_finite(sampling.temperature, "temperature"));
+    RETORT_CHECK(check_finite(sampling.frequency_penalty, "frequency_penalty"));
+    RETORT_CHECK(check_finite(sampling.presence_penalty, "presence_penalty"));
+    if (sampling.temperature < 0) {
+        return fail(ErrorCode::invalid_argument, "temperature is {}: it must be 0 (greedy) or above",
+                    sampling.temperature);
+    }
+    if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
+        return fail(ErrorCode::invalid_argument, "top_p is {}: it must be above 0 and at most 1",
+                    sampling.top_p);
+    }
+    if (!(sampling.min_p >= 0 && sampling.min_p <= 1)) {
+        return fail(ErrorCode::invalid_argument, "min_p is {}: it must be from 0 to 1", sampling.min_p);
+    }
+    if (!(sampling.repetition_penalty > 0) || !std::isfinite(sampling.repetition_penalty)) {
+        return fail(ErrorCode::invalid_argument, "repetition_penalty is {}: it must be above 0 (1: none)",
+                    sampling.repetition_penalty);
+    }
+    if (sampling.top_k < 0) {
+        return fail(ErrorCode::invalid_argument, "top_k is {}: it must be 0 (off) or above", sampling.top_k);
+    }
+    for (const auto& [token, bias] : sampling.logit_bias) {
+        if (token < 0 || token >= vocab_size || !std::isfinite(bias)) {
+            return fail(ErrorCode::invalid_argument,
+                        "logit_bias {} of token {}: the vocabulary has {} tokens, and a bias must be finite",
+                        bias, token, vocab_size);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options) {
+    if (options.max_sequences < 1 || options.prefill_chunk < 1 || options.context_length < 0 ||
+        options.cache_bytes < 0) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "engine options: max_sequences {} and prefill_chunk {} must be 1 or above, context_length {} and "
+            "cache_bytes {} 0 or above",
+            options.max_sequences, options.prefill_chunk, options.context_length, options.cache_bytes);
+    }
+    constexpr std::int64_t default_context = 8192;
+    if (options.context_length > config.context_length) {
+        return fail(ErrorCode::invalid_argument, "context length {}: the model was made for at most {}",
+                    options.context_length, config.context_length);
+    }
+    SchedulerPlan plan;
+    plan.max_sequences = options.max_sequences;
+    plan.prefill_chunk = options.prefill_chunk;
+    plan.context_length = options.context_length > 0 ? options.context_length
+                                                     : std::min(config.context_length, default_context);
+    const std::int64_t page_bytes = Decoder::page_bytes(config);
+    const std::int64_t one_sequence = pages_for(plan.context_length);
+    if (options.cache_bytes > 0) {
+        plan.page_count = options.cache_bytes / page_bytes;
+    } else {
+        plan.page_count = std::min(one_sequence * plan.max_sequences, memory_bytes() / 4 / page_bytes);
+    }
+    if (plan.page_count < one_sequence) {
+        if (options.context_length > 0 || plan.page_count < 1) {
+            return fail(
+                ErrorCode::invalid_argument,
+                "a cache of {} holds {} tokens, fewer than the context length {}: it takes {} a token; give "
+                "a shorter context or a larger cache",
+                base::bytes_text(static_cast<double>(plan.page_count * page_bytes)),
+                plan.page_count * page_tokens, plan.context_length,
+                base::bytes_text(static_cast<double>(page_bytes / page_tokens)));
+        }
+        plan.context_length = plan.page_count * page_tokens;
+    }
+    return plan;
+}
+
+Status check_request(const Request& request, const model::ModelConfig& config, std::int64_t context_length) {
+    if (request.prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt has no tokens");
+    if (request.max_tokens < 1) {
+        return fail(ErrorCode::invalid_argument, "max_tokens is {}: it must be 1 or above",
+                    request.max_tokens);
+    }
+    const auto size = static_cast<std::int64_t>(request.prompt.size());
+    if (size >= context_length) {
+        return fail(ErrorCode::invalid_argument,
+                    "the prompt has {} tokens; with a context of {} at most {} leave room for an answer",
+                    size, context_length, context_length - 1);
+    }
+    for (const std::int32_t token : request.prompt) {
+        if (token < 0 || token >= config.vocab_size) {
+            return fail(ErrorCode::invalid_argument, "token {} of the prompt is outside the vocabulary of {}",
+                        token, config.vocab_size);
+        }
+    }
+    if (request.top_logprobs > 20) {
+        return fail(ErrorCode::invalid_argument, "top_logprobs is {}: at most 20", request.top_logprobs);
+    }
+    return check_sampling(request.sampling, config.vocab_size);
+}
+
+Scheduler::Sequence::Sequence(ScheduledRequest from, std::uint64_t default_seed)
+    : scheduled(std::move(from)),
+      sampler(scheduled.request.sampling, scheduled.request.top_logprobs, scheduled.request.hook,
+              scheduled.request.prompt, default_seed),
+      tokens(scheduled.request.prompt),
+      prompt_size(static_cast<std::int64_t>(tokens.size())) {}
+
+Scheduler::Scheduler(const model::Weights& weights, const SchedulerPlan& plan, std::uint64_t default_seed)
+    : weights_(weights),
+      plan_(plan),
+      default_seed_(default_seed),
+      decoder_(weights, plan.page_count, plan.context_length, plan.prefill_chunk + plan.max_sequences),
+      cache_(plan.page_count) {}
+
+void Scheduler::add(ScheduledRequest request) {
+    const auto prompt_size = static_cast<std::int64_t>(request.request.prompt.size());
+    request.request.max_tokens = std::min(request.request.max_tokens, plan_.context_length - prompt_size);
+    waiting_.push_back(std::move(request));
+}
+
+void Scheduler::cancel(std::uint64_t id) {
+    for (auto& sequence : running_) {
+        if (sequence->scheduled.id == id) finish(*sequence, FinishReason::cancelled);
+    }
+    std::erase_if(running_, [](const auto& sequence) { return sequence->finished; });
+    const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [id](const auto& request) { return request.id == id; });
+    if (found == waiting_.end()) return;
+    const ScheduledRequest request = std::move(*found);
+    waiting_.erase(found);
+    request.on_done(
+        Completion{FinishReason::cancelled, static_cast<std::int64_t>(request.request.prompt.size())});
+}
+
+void Scheduler::cancel_all() {
+    while (!waiting_.empty()) cancel(waiting_.front().id);
+    while (!running_.empty()) cancel(running_.front()->scheduled.id);
+}
+
+// Whether a running sequence is about to compute whole pages of this prompt: computing them twice would cost
+// more than the wait.
+bool Scheduler::worth_waiting(const Request& request) const {
+    const std::int64_t known = cache_.match_length(request.prompt);
+    for (const auto& sequence : running_) {
+        if (sequence->computed >= sequence->prompt_size) continue;
+        const std::int64_t common =
+            common_prefix(request.prompt,
+                          std::span(sequence->tokens).first(static_cast<std::size_t>(sequence->prompt_size)));
+        if (common / page_tokens * page_tokens >= known + page_tokens) return true;
+    }
+    return false;
+}
+
+bool Scheduler::try_start(ScheduledRequest& request) {
+    const auto& prompt = request.request.prompt;
+    // The last token is always run: its logits are needed.
+    PageCache::Match match = cache_.match(std::span(prompt).first(prompt.size() - 1));
+    const std::int64_t need =
+        pages_for(static_cast<std::int64_t>(prompt.size()) + request.request.max_tokens) -
+        static_cast<std::int64_t>(match.pages.size());
+    std::int64_t promised = 0;
+    for (const auto& sequence : running_) {
+        promised += sequence->page_need - static_cast<std::int64_t>(sequence->pages.size());
+    }
+    if (cache_.held_pages() + promised + need > plan_.page_count) {
+        cache_.release(match.pages, {});
+        return false;
+    }
+    const std::uint64_t seed = default_seed_ + request.id;
+    auto sequence = std::make_unique<Sequence>(std::move(request), seed);
+    sequence->cached = match.tokens();
+    sequence->computed = sequence->cached;
+    sequence->published = match.pages.size();
+    sequence->page_need = need + static_cast<std::int64_t>(match.pages.size());
+    sequence->pages = std::move(match.pages);
+    if (match.partial_tokens > 0) {
+        sequence->pages.push_back(cache_.allocate());
+        if (sequence->pages.back() != match.partial_page) {
+            decoder_.copy_page(match.partial_page, sequence->pages.back());
+        }
+    }
+    prompt_tokens_ += static_cast<std::uint64_t>(sequence->prompt_size);
+    prefix_hits_ += static_cast<std::uint64_t>(sequence->cached);
+    running_.push_back(std::move(sequence));
+    return true;
+}
+
+void Scheduler::admit() {
+    for (auto next = waiting_.begin();
+         next != waiting_.end() && static_cast<std::int64_t>(running_.size()) < plan_.max_sequences;) {
+        if (worth_waiting(next->request)) {
+            ++next;
+            continue;
+        }
+        if (!try_start(*next))
+            return;  // none overtakes it for want of pages, or a long one would never start
+        next = waiting_.erase(next);
+    }
+}
+
+void Scheduler::choose_tokens() {
+    std::int64_t budget = plan_.prefill_chunk;
+    for (auto& sequence : running_) {
+        const bool decodes = sequence->computed >= sequence->prompt_size;
+        sequence->taking = decodes ? sequence->pending() : std::min(budget, sequence->pending());
+        if (!decodes) budget -= sequence->taking;
+        while (static_cast<std::int64_t>(sequence->pages.size()) <
+               pages_for(sequence->computed + sequence->taking)) {
+            sequence->pages.push_back(cache_.allocate());
+        }
+    }
+}
+
+void Scheduler::run_model() {
+    std::vector<Segment> segments;
+    std::vector<Sequence*> sampled;
+    for (auto& sequence : running_) {
+        if (sequence->taking == 0) continue;
+        const bool samples = sequence->samples_after_step();
+        segments.push_back({std::span(sequence->tokens)
+                                .subspan(static_cast<std::size_t>(sequence->computed),
+                                         static_cast<std::size_t>(sequence->taking)),
+                            sequence->computed, sequence->pages, samples ? 1 : 0});
+        if (samples) sampled.push_back(sequence.get());
+    }
+    const std::span<float> logits = decoder_.step(segments);
+    const auto vocab = static_cast<std::size_t>(weights_.config.vocab_size);
+    const auto sample = [&](std::int64_t i) {
+        Sequence& sequence = *sampled[static_cast<std::size_t>(i)];
+        sequence.sampled = sequence.sampler.sample(
+            sequence.tokens, logits.subspan(static_cast<std::size_t>(i) * vocab, vocab));
+    };
+    const auto count = static_cast<std::int64_t>(sampled.size());
+    if (count < 4) {
+        for (std::int64_t i = 0; i < count; ++i) sample(i);
+    } else {
+        base::parallel_each(count, sample);
+    }
+}
+
+void Scheduler::step() {
+    admit();
+    if (running_.empty()) return;
+    choose_tokens();
+    run_model();
+    for (auto& sequence : running_) advance(*sequence);
+    std::erase_if(running_, [](const auto& sequence) { return sequence->finished; });
+}
+
+void Scheduler::advance(Sequence& sequence) {
+    const bool samples = sequence.samples_after_step();
+    sequence.computed += sequence.taking;
+    sequence.taking = 0;
+    for (; static_cast<std::int64_t>(sequence.published + 1) * page_tokens <= sequence.computed;
+         ++sequence.published) {
+        cache_.publish(sequence.pages, sequence.published,
+                       std::span(sequence.tokens).subspan(sequence.published * page_tokens, page_tokens));
+    }
+    if (!samples) return;
+    if (!sequence.sampled) return finish(sequence, tl::unexpected(sequence.sampled.error()));
+    const Request& request = sequence.scheduled.request;
+    const TokenEvent& event = *sequence.sampled;
+    if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), event.token) !=
+        request.stop_tokens.end()) {
+        return finish(sequence, FinishReason::stop);
+    }
+    sequence.tokens.push_back(event.token);
+    ++generated_tokens_;
+    if (!sequence.scheduled.on_token(event)) return finish(sequence, FinishReason::cancelled);
+    if (static_cast<std::int64_t>(sequence.tokens.size()) - sequence.prompt_size == request.max_tokens) {
+        finish(sequence, FinishReason::length);
+    }
+}
+
+void Scheduler::finish(Sequence& sequence, FinishReason reason) {
+    finish(sequence, Completion{reason, sequence.prompt_size, sequence.cached,
+                                static_cast<std::int64_t>(sequence.tokens.size()) - sequence.prompt_size});
+}
+
+void Scheduler::finish(Sequence& sequence, Result<Completion> result) {
+    const auto known = sequence.published * page_tokens;
+    const auto tail = static_cast<std::size_t>(sequence.computed) - known;
+    // After an error the numbers in the pages are not to be used again.
+    cache_.release(sequence.pages, result ? std::span(sequence.tokens).subspan(known, tail)
+                                          : std::span<const std::int32_t>());
+    sequence.finished = true;
+    sequence.scheduled.on_done(std::move(result));
+}
+
+EngineStatistics Scheduler::statistics() const {
+    EngineStatistics statistics;
+    statistics.running = static_cast<std::int64_t>(running_.size());
+    statistics.waiting = static_cast<std::int64_t>(waiting_.size());
+    statistics.kv_cache_usage = static_cast<double>(cache_.held_pages()) /
+                                static_cast<double>(std::max<std::int64_t>(1, plan_.page_count));
+    statistics.prompt_tokens = prompt_tokens_;
+    statistics.generated_tokens = generated_tokens_;
+    statistics.prefix_cache_hits = prefix_hits_;
+    return statistics;
+}
+
+}  // namespace retort::generate

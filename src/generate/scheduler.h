@@ -1,0 +1,95 @@
+// Decides, step by step, which tokens of which requests run together: continuous batching, prompts in chunks,
+// beginnings shared. Runs on one thread; generate/engine.cpp gives it that thread and a door for the others.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "generate/decoder.h"
+#include "generate/engine.h"
+#include "generate/page_cache.h"
+#include "generate/sampler.h"
+
+namespace retort::generate {
+
+struct ScheduledRequest {
+    std::uint64_t id = 0;
+    Request request;
+    Engine::OnToken on_token;
+    Engine::OnDone on_done;
+};
+
+// EngineOptions with every 0 replaced, and the pages they come to.
+struct SchedulerPlan {
+    std::int64_t context_length = 0;
+    std::int64_t max_sequences = 0;
+    std::int64_t prefill_chunk = 0;
+    std::int64_t page_count = 0;
+};
+Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options);
+
+// What is wrong with a request, before it is queued.
+Status check_request(const Request& request, const model::ModelConfig& config, std::int64_t context_length);
+
+class Scheduler {
+  public:
+    // The weights must outlive the object.
+    Scheduler(const model::Weights& weights, const SchedulerPlan& plan, std::uint64_t default_seed);
+
+    // The request passed check_request().
+    void add(ScheduledRequest request);
+    void cancel(std::uint64_t id);
+    void cancel_all();
+    [[nodiscard]] bool idle() const { return waiting_.empty() && running_.empty(); }
+
+    // Admits what fits, runs one step of the model, samples, and calls back.
+    void step();
+
+    [[nodiscard]] EngineStatistics statistics() const;
+
+  private:
+    struct Sequence {
+        explicit Sequence(ScheduledRequest from, std::uint64_t default_seed);
+        ScheduledRequest scheduled;
+        Sampler sampler;
+        std::vector<std::int32_t> tokens;  // prompt, then answer
+        std::int64_t prompt_size = 0;
+        std::int64_t cached = 0;     // of the prompt, found in the cache
+        std::int64_t computed = 0;   // tokens whose keys and values are in the pages
+        std::size_t published = 0;   // whole pages made known to the cache
+        std::int64_t page_need = 0;  // pages that the longest answer comes to
+        std::vector<std::int32_t> pages;
+        std::int64_t taking = 0;  // tokens of the step under way
+        Result<TokenEvent> sampled;
+        bool finished = false;
+
+        [[nodiscard]] std::int64_t pending() const {
+            return static_cast<std::int64_t>(tokens.size()) - computed;
+        }
+        [[nodiscard]] bool samples_after_step() const { return taking > 0 && taking == pending(); }
+    };
+
+    void admit();
+    bool try_start(ScheduledRequest& request);
+    [[nodiscard]] bool worth_waiting(const Request& request) const;
+    void choose_tokens();
+    void run_model();
+    void advance(Sequence& sequence);
+    void finish(Sequence& sequence, Result<Completion> result);
+    void finish(Sequence& sequence, FinishReason reason);
+
+    const model::Weights& weights_;
+    SchedulerPlan plan_;
+    std::uint64_t default_seed_;
+    Decoder decoder_;
+    PageCache cache_;
+    std::deque<ScheduledRequest> waiting_;
+    std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
+    std::uint64_t prompt_tokens_ = 0;
+    std::uint64_t generated_tokens_ = 0;
+    std::uint64_t prefix_hits_ = 0;
+};
+
+}  // namespace retort::generate
