@@ -119,7 +119,7 @@ void add_options(CLI::App& app, Options& options) {
            "given more than once")
         ->required()
         ->type_name("FILE")
-        ->allow_extra_args(false)
+        ->allow_extra_args(false);
     app.add_option(
            "--endpoint", options.endpoints,
            "root of an OpenAI-compatible API, as http://127.0.0.1:8080/v1; several servers of the same "

@@ -3,6 +3,8 @@
 int main(int argc, char** argv) {
     retort::cli::Commands commands;
     retort::cli::add_pull(commands);
+    retort::cli::add_collect(commands);
+    retort::cli::add_curate(commands);
     retort::cli::add_bench(commands);
     return commands.run(argc, argv);
 }

