@@ -5,8 +5,10 @@ import base64
 import hashlib
 import http.server
 import io
+import json
 import os
 import pathlib
+import random
 import shutil
 import struct
 import subprocess
@@ -82,6 +84,75 @@ def make_gguf(elements=64, seed=0):
     data = (block * (elements * 4 // len(block) + 1))[: elements * 4]
     # Any bits are floats; what they are does not matter here.
     return header + data
+
+
+TINY_TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+
+
+def byte_symbols():
+    """GPT-2's printable character for each byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = [byte for byte in range(256) if byte not in printable]
+    table = {byte: chr(byte) for byte in printable}
+    table.update({byte: chr(256 + i) for i, byte in enumerate(other)})
+    return [table[byte] for byte in range(256)]
+
+
+def make_tiny_model(folder, seed=0, layers=2, context=256):
+    """A whole Hugging Face folder: a Llama of random weights whose tokens are bytes. It babbles, but by all the
+    code that a real one runs."""
+    hidden, mlp, heads, kv_heads = 32, 64, 4, 2
+    symbols = byte_symbols()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
+    vocab.update({token: 256 + i for i, token in enumerate(special)})
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+              "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads,
+              "num_key_value_heads": kv_heads, "vocab_size": len(vocab), "max_position_embeddings": context,
+              "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu",
+              "bos_token_id": 256, "eos_token_id": 258, "torch_dtype": "float32"}
+    added = [{"id": 256 + i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for i, token in enumerate(special)]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+                 "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
+                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                           "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
+                           "merges": []}}
+    tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>",
+                        "eos_token": "<|im_end|>", "chat_template": TINY_TEMPLATE, "model_max_length": context,
+                        "added_tokens_decoder": {str(a["id"]): {k: v for k, v in a.items() if k != "id"}
+                                                 for a in added}}
+    shapes = {"model.embed_tokens.weight": (len(vocab), hidden), "model.norm.weight": (hidden,)}
+    for i in range(layers):
+        layer = f"model.layers.{i}."
+        shapes.update({layer + "input_layernorm.weight": (hidden,),
+                       layer + "post_attention_layernorm.weight": (hidden,),
+                       layer + "self_attn.q_proj.weight": (hidden, hidden),
+                       layer + "self_attn.k_proj.weight": (hidden // heads * kv_heads, hidden),
+                       layer + "self_attn.v_proj.weight": (hidden // heads * kv_heads, hidden),
+                       layer + "self_attn.o_proj.weight": (hidden, hidden),
+                       layer + "mlp.gate_proj.weight": (mlp, hidden),
+                       layer + "mlp.up_proj.weight": (mlp, hidden),
+                       layer + "mlp.down_proj.weight": (hidden, mlp)})
+    rng = random.Random(seed)
+    header, data = {}, bytearray()
+    for name, shape in sorted(shapes.items()):
+        count = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        values = [1.0] * count if len(shape) == 1 else [rng.gauss(0, 0.3) for _ in range(count)]
+        begin = len(data)
+        data += struct.pack(f"<{count}f", *values)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, len(data)]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
 
 
 def make_wheel(name, version, files, damage=None):
