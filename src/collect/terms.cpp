@@ -225,8 +225,9 @@ Status check_terms(const std::optional<Terms>& terms, std::string_view host, std
                     terms->id, model);
     }
     if (!terms->models.empty() &&
-        std::none_of(terms->models.begin(), terms->models.end(),
-                     [&](const std::string& pattern) { return matches_wildcard(pattern, model); })) {
+        std::none_of(terms->models.begin(), terms->models.end(), [&](const std::string& pattern) {
+            return matches_wildcard(lower(pattern), lower(model));
+        })) {
         return fail(ErrorCode::refused, "terms {} cover the models {}, not {}", terms->id,
                     fmt::join(terms->models, ", "), model);
     }

@@ -22,7 +22,7 @@ struct Terms {
     bool allows_training_on_outputs = false;
     std::string scope;                // what the permission covers, in words
     std::string date;                 // YYYY-MM-DD
-    std::vector<std::string> models;  // names with * as a wildcard; empty: any model
+    std::vector<std::string> models;  // names with * as a wildcard, in any case; empty: any model
     std::string source;               // where it can be read
     std::string sha256;               // of the file
     std::string text;                 // the file, to be kept with the data
