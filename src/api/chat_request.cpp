@@ -116,8 +116,8 @@ ApiResult<void> read_logit_bias(const json& object, std::vector<std::pair<std::i
 
 ApiResult<void> read_sampling(const json& object, SamplingFields& out) {
     constexpr std::int64_t max_choices = 128;
-    RETORT_CHECK(read_integer(object, "max_tokens", 0, INT64_MAX, out.max_tokens));
-    RETORT_CHECK(read_integer(object, "max_completion_tokens", 0, INT64_MAX, out.max_tokens));
+    RETORT_CHECK(read_integer(object, "max_tokens", 1, INT64_MAX, out.max_tokens));
+    RETORT_CHECK(read_integer(object, "max_completion_tokens", 1, INT64_MAX, out.max_tokens));
     RETORT_CHECK(read_number(object, "temperature", 0, 2, out.temperature));
     RETORT_CHECK(read_number(object, "top_p", 0, 1, out.top_p));
     RETORT_CHECK(read_integer(object, "top_k", -1, INT32_MAX, out.top_k));

@@ -1,0 +1,223 @@
+#include "serve/generation_job.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "api/error.h"
+#include "base/clock.h"
+#include "http/sse.h"
+#include "text/unicode.h"
+
+namespace retort::serve {
+
+namespace {
+
+std::string finish_reason_text(generate::FinishReason reason) {
+    return reason == generate::FinishReason::length ? "length" : "stop";
+}
+
+api::LogprobEntry entry_of(const text::Tokenizer& tokenizer, std::int32_t token, float logprob) {
+    const std::string_view bytes = tokenizer.token_bytes(token);
+    return {text::lossy_utf8(bytes), logprob, std::vector<std::uint8_t>(bytes.begin(), bytes.end())};
+}
+
+}  // namespace
+
+GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
+                             std::shared_ptr<http::ResponseWriter> writer, http::Headers headers,
+                             std::unique_ptr<AnswerFormat> format, JobRequest request, Metrics& metrics,
+                             ActiveJobs& active)
+    : model_(std::move(model)),
+      writer_(std::move(writer)),
+      headers_(std::move(headers)),
+      format_(std::move(format)),
+      request_(std::move(request)),
+      metrics_(metrics),
+      active_(active),
+      start_time_(base::monotonic_seconds()),
+      choices_(request_.choices.size()),
+      last_token_time_(request_.choices.size(), 0),
+      unfinished_(request_.choices.size()) {
+    active_.enter();
+}
+
+GenerationJob::~GenerationJob() {
+    active_.leave();
+}
+
+void GenerationJob::start() {
+    // The writer must not keep the job alive, nor the job be gone when the client goes.
+    writer_->on_gone([weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->cancel_all();
+    });
+    for (std::size_t i = 0; i < request_.choices.size(); ++i) {
+        auto id = generate::submit_text(
+            *model_->engine, model_->tokenizer, std::move(request_.choices[i]),
+            [self = shared_from_this(), i](const generate::TextDelta& delta) {
+                return self->on_delta(i, delta);
+            },
+            [self = shared_from_this(), i](Result<generate::TextCompletion> done) {
+                self->on_done(i, std::move(done));
+            });
+        if (!id) {
+            fail_with(id.error().code == ErrorCode::invalid_argument
+                          ? api::invalid_value("messages", id.error().message)
+                          : api::server_error(id.error().message));
+            return;
+        }
+        {
+            const std::lock_guard lock(mutex_);
+            ids_.push_back(*id);
+        }
+        if (cancelled_) model_->engine->cancel(*id);
+    }
+}
+
+void GenerationJob::cancel_all() {
+    cancelled_ = true;
+    std::vector<std::uint64_t> ids;
+    {
+        const std::lock_guard lock(mutex_);
+        ids = ids_;
+    }
+    for (const std::uint64_t id : ids) model_->engine->cancel(id);
+}
+
+void GenerationJob::fail_with(const api::ApiError& error) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (failed_) return;
+        failed_ = true;
+        metrics_.count(Outcome::error);
+        if (begun_) {
+            writer_->write(http::sse_frame(api::write_error(error)));
+            writer_->end();
+        } else {
+            writer_->send(error.status, headers_, api::write_error(error));
+        }
+    }
+    cancel_all();
+}
+
+void GenerationJob::begin_stream() {
+    if (begun_) return;
+    begun_ = true;
+    http::Headers headers = headers_;
+    headers.set("Content-Type", "text/event-stream");
+    headers.set("Cache-Control", "no-cache");
+    headers.set("X-Accel-Buffering", "no");
+    headers.set("openai-processing-ms",
+                fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
+    writer_->begin_stream(200, std::move(headers));
+    std::string opening;
+    for (std::size_t i = 0; i < choices_.size(); ++i) {
+        if (const std::string event = format_->opening(static_cast<std::int64_t>(i)); !event.empty()) {
+            opening += http::sse_frame(event);
+        }
+    }
+    writer_->write(opening);
+}
+
+bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta) {
+    const double now = base::monotonic_seconds();
+    const std::lock_guard lock(mutex_);
+    if (failed_ || cancelled_) return false;
+    if (last_token_time_[index] == 0) {
+        metrics_.time_to_first_token.observe(now - start_time_);
+    } else {
+        metrics_.inter_token_latency.observe(now - last_token_time_[index]);
+    }
+    last_token_time_[index] = now;
+    ChoiceState piece;
+    piece.content = delta.content;
+    if (!delta.reasoning.empty()) piece.reasoning = delta.reasoning;
+    if (request_.logprobs && !delta.tokens.empty()) piece.logprobs = logprobs_of(delta.tokens);
+    if (request_.stream) {
+        begin_stream();
+        return writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), piece)));
+    }
+    ChoiceState& choice = choices_[index];
+    choice.content += piece.content;
+    if (piece.reasoning) choice.reasoning = choice.reasoning.value_or("") + *piece.reasoning;
+    if (piece.logprobs) {
+        if (!choice.logprobs) choice.logprobs.emplace();
+        choice.logprobs->insert(choice.logprobs->end(), piece.logprobs->begin(), piece.logprobs->end());
+    }
+    return true;
+}
+
+void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> done) {
+    if (!done) {
+        fail_with(api::server_error(done.error().message));
+    }
+    const std::lock_guard lock(mutex_);
+    if (done) {
+        const generate::Completion& completion = done->completion;
+        aborted_ = aborted_ || completion.finish_reason == generate::FinishReason::cancelled;
+        if (index % (choices_.size() / static_cast<std::size_t>(request_.prompts)) == 0) {
+            usage_.prompt_tokens += completion.prompt_tokens;
+            usage_.cached_tokens += completion.cached_tokens;
+        }
+        usage_.completion_tokens += completion.completion_tokens;
+        usage_.reasoning_tokens += done->reasoning_tokens;
+        choices_[index].finish_reason = finish_reason_text(completion.finish_reason);
+        if (request_.stream && !failed_ && !aborted_) {
+            begin_stream();
+            ChoiceState last;
+            last.finish_reason = choices_[index].finish_reason;
+            writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), last)));
+        }
+    }
+    if (--unfinished_ == 0) finish();
+}
+
+void GenerationJob::finish() {
+    if (failed_) return;
+    metrics_.request_latency.observe(base::monotonic_seconds() - start_time_);
+    if (aborted_ || cancelled_) {
+        metrics_.count(Outcome::abort);
+        // The client has gone; or the server is stopping, and must not pass half an answer off as whole.
+        const api::ApiError error = api::unavailable("The server stopped before the answer was complete.");
+        if (begun_) {
+            writer_->write(http::sse_frame(api::write_error(error)));
+            writer_->end();
+        } else {
+            writer_->send(error.status, headers_, api::write_error(error));
+        }
+        return;
+    }
+    const bool cut = std::any_of(choices_.begin(), choices_.end(),
+                                 [](const ChoiceState& choice) { return choice.finish_reason == "length"; });
+    metrics_.count(cut ? Outcome::length : Outcome::stop);
+    if (request_.stream) {
+        std::string end;
+        if (request_.include_usage) end += http::sse_frame(format_->usage_event(usage_));
+        writer_->write(end + http::sse_frame("[DONE]"));
+        writer_->end();
+        return;
+    }
+    if (request_.logprobs) {
+        for (ChoiceState& choice : choices_) {
+            if (!choice.logprobs) choice.logprobs.emplace();
+        }
+    }
+    headers_.set("openai-processing-ms",
+                 fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
+    writer_->send(200, headers_, format_->whole(choices_, usage_));
+}
+
+std::vector<api::TokenLogprobs> GenerationJob::logprobs_of(
+    const std::vector<generate::TokenEvent>& events) const {
+    std::vector<api::TokenLogprobs> out;
+    for (const generate::TokenEvent& event : events) {
+        api::TokenLogprobs token;
+        static_cast<api::LogprobEntry&>(token) = entry_of(model_->tokenizer, event.token, event.logprob);
+        for (const generate::TokenLogprob& alternative : event.top) {
+            token.top.push_back(entry_of(model_->tokenizer, alternative.token, alternative.logprob));
+        }
+        out.push_back(std::move(token));
+    }
+    return out;
+}
+
+}  // namespace retort::serve

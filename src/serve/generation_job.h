@@ -1,0 +1,118 @@
+// One request's answer in the making: its choices generated side by side, sent whole or as a stream. Private
+// to this part.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "api/chat_response.h"
+#include "generate/text_generation.h"
+#include "http/server.h"
+#include "serve/metrics.h"
+#include "serve/server.h"
+
+namespace retort::serve {
+
+// How many jobs have not ended, so that a server can wait for the engine to have let go of all of them.
+class ActiveJobs {
+  public:
+    void enter() {
+        const std::lock_guard lock(mutex_);
+        ++count_;
+    }
+    void leave() {
+        const std::lock_guard lock(mutex_);
+        if (--count_ == 0) none_.notify_all();
+    }
+    void wait() {
+        std::unique_lock lock(mutex_);
+        none_.wait(lock, [this] { return count_ == 0; });
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable none_;
+    int count_ = 0;
+};
+
+// One choice as it grows.
+struct ChoiceState {
+    std::string content;
+    std::optional<std::string> reasoning;
+    std::optional<std::vector<api::TokenLogprobs>> logprobs;
+    std::string finish_reason;
+};
+
+// What the two kinds of answer differ in.
+class AnswerFormat {
+  public:
+    virtual ~AnswerFormat() = default;
+    // Events before the first token of a choice; empty: none.
+    [[nodiscard]] virtual std::string opening(std::int64_t index) const = 0;
+    // One event; `delta` holds only what is new.
+    [[nodiscard]] virtual std::string event(std::int64_t index, const ChoiceState& delta) const = 0;
+    [[nodiscard]] virtual std::string usage_event(const api::Usage& usage) const = 0;
+    [[nodiscard]] virtual std::string whole(const std::vector<ChoiceState>& choices,
+                                            const api::Usage& usage) const = 0;
+};
+
+struct JobRequest {
+    std::vector<generate::TextRequest> choices;  // one for each, in order
+    std::int64_t prompts = 1;                    // choices ÷ prompts share a prompt, which is counted once
+    bool stream = false;
+    bool include_usage = false;
+    bool logprobs = false;
+};
+
+class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
+  public:
+    GenerationJob(std::shared_ptr<const ServedModel> model, std::shared_ptr<http::ResponseWriter> writer,
+                  http::Headers headers, std::unique_ptr<AnswerFormat> format, JobRequest request,
+                  Metrics& metrics, ActiveJobs& active);
+    ~GenerationJob();
+    GenerationJob(const GenerationJob&) = delete;
+    GenerationJob& operator=(const GenerationJob&) = delete;
+
+    // Submits every choice; the rest happens on the engine's thread.
+    void start();
+
+  private:
+    bool on_delta(std::size_t index, const generate::TextDelta& delta);
+    void on_done(std::size_t index, Result<generate::TextCompletion> done);
+    void fail_with(const api::ApiError& error);
+    void begin_stream();
+    void finish();
+    void cancel_all();
+    [[nodiscard]] std::vector<api::TokenLogprobs> logprobs_of(
+        const std::vector<generate::TokenEvent>& events) const;
+
+    std::shared_ptr<const ServedModel> model_;
+    std::shared_ptr<http::ResponseWriter> writer_;
+    http::Headers headers_;
+    std::unique_ptr<AnswerFormat> format_;
+    JobRequest request_;
+    Metrics& metrics_;
+    ActiveJobs& active_;
+    double start_time_;
+
+    std::atomic<bool> cancelled_{false};
+    // A client may go, and the first tokens may come, while later choices are still being submitted.
+    std::mutex mutex_;
+    std::vector<std::uint64_t> ids_;
+    std::vector<ChoiceState> choices_;
+    std::vector<double> last_token_time_;
+    api::Usage usage_;
+    std::size_t unfinished_ = 0;
+    bool begun_ = false;
+    bool failed_ = false;
+    bool aborted_ = false;
+};
+
+}  // namespace retort::serve
