@@ -195,19 +195,7 @@ class Loader {
 
 Result<Weights> load_gguf(const fs::path& path) {
     RETORT_TRY(const auto file, formats::GgufFile::open(path));
-    Weights weights;
-    RETORT_TRY(weights.config, config_from_gguf(file));
-    weights.owners.push_back(file.owner());
-    Source source;
-    source.name = file.name();
-    source.naming = TensorNaming::gguf;
-    source.interleaved_rotary = weights.config.architecture == "llama";
-    for (const formats::GgufTensor& tensor : file.tensors()) {
-        source.tensors.emplace(std::string(tensor.name),
-                               StoredTensor{tensor.dtype, tensor.shape, tensor.data});
-    }
-    RETORT_CHECK(Loader(source, weights).load());
-    return weights;
+    return load_weights(file);
 }
 
 Result<Weights> load_safetensors(const fs::path& path) {
@@ -247,6 +235,22 @@ bool begins_as_gguf(const fs::path& path) {
 }
 
 }  // namespace
+
+Result<Weights> load_weights(const formats::GgufFile& file) {
+    Weights weights;
+    RETORT_TRY(weights.config, config_from_gguf(file));
+    if (file.owner()) weights.owners.push_back(file.owner());
+    Source source;
+    source.name = file.name();
+    source.naming = TensorNaming::gguf;
+    source.interleaved_rotary = weights.config.architecture == "llama";
+    for (const formats::GgufTensor& tensor : file.tensors()) {
+        source.tensors.emplace(std::string(tensor.name),
+                               StoredTensor{tensor.dtype, tensor.shape, tensor.data});
+    }
+    RETORT_CHECK(Loader(source, weights).load());
+    return weights;
+}
 
 Result<Weights> load_weights(const fs::path& path) {
     std::error_code code;

@@ -11,6 +11,10 @@
 #include "model/config.h"
 #include "tensor/matrix.h"
 
+namespace retort::formats {
+class GgufFile;
+}
+
 namespace retort::model {
 
 struct LayerWeights {
@@ -41,6 +45,8 @@ struct Weights {
 
 // A GGUF file, a safetensors file with config.json beside it, or a Hugging Face folder (sharded or not).
 Result<Weights> load_weights(const std::filesystem::path& path);
+// The same from a GGUF file that is open already.
+Result<Weights> load_weights(const formats::GgufFile& file);
 
 // The same weights, every matrix as f32 in memory: the reference that direct use of quantised blocks is held
 // to.

