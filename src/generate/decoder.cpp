@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "tensor/activation.h"
 #include "tensor/linear.h"
@@ -25,21 +26,41 @@ std::int64_t Decoder::page_bytes(const model::ModelConfig& config) {
     return layer_floats_of_page(config) * config.layer_count * static_cast<std::int64_t>(sizeof(float));
 }
 
-Decoder::Decoder(const model::Weights& weights, std::int64_t page_count, std::int64_t context_length,
+Decoder::Decoder(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
                  std::int64_t max_step_tokens)
-    : weights_(weights),
-      shape_{weights.config.head_count, weights.config.kv_head_count, weights.config.head_dim},
-      layer_page_floats_(layer_floats_of_page(weights.config)),
-      page_floats_(layer_page_floats_ * weights.config.layer_count),
+    : weights_(std::move(weights)),
+      shape_{weights_.config.head_count, weights_.config.kv_head_count, weights_.config.head_dim},
+      layer_page_floats_(layer_floats_of_page(weights_.config)),
+      page_floats_(layer_page_floats_ * weights_.config.layer_count),
       cache_(page_floats_ * page_count),
-      residual_(max_step_tokens * weights.config.hidden_size),
-      normed_(max_step_tokens * weights.config.hidden_size),
-      qkv_(max_step_tokens * (weights.config.query_size() + 2 * weights.config.kv_size())),
-      attention_(max_step_tokens * weights.config.query_size()),
-      gate_up_(max_step_tokens * 2 * weights.config.intermediate_size),
-      middle_(max_step_tokens * weights.config.intermediate_size) {
-    const model::RopeFrequencies frequencies = model::rope_frequencies(weights.config);
+      residual_(max_step_tokens * weights_.config.hidden_size),
+      normed_(max_step_tokens * weights_.config.hidden_size),
+      qkv_(max_step_tokens * (weights_.config.query_size() + 2 * weights_.config.kv_size())),
+      attention_(max_step_tokens * weights_.config.query_size()),
+      gate_up_(max_step_tokens * 2 * weights_.config.intermediate_size),
+      middle_(max_step_tokens * weights_.config.intermediate_size) {
+    prepare_matrices();
+    const model::RopeFrequencies frequencies = model::rope_frequencies(weights_.config);
     rope_.extend(context_length, frequencies.inverse, frequencies.scale);
+}
+
+void Decoder::prepare_matrices() {
+    bool needs_source = false;
+    const auto prepare = [&needs_source](tensor::MatrixView& view) {
+        tensor::LinearWeight weight(view);
+        needs_source = needs_source || weight.needs_source();
+        view.data = nullptr;
+        return weight;
+    };
+    embedding_ = prepare(weights_.embedding);
+    if (!weights_.config.tie_embeddings) head_ = prepare(weights_.head);
+    for (model::LayerWeights& layer : weights_.layers) {
+        matrices_.push_back({prepare(layer.query), prepare(layer.key), prepare(layer.value),
+                             prepare(layer.output), prepare(layer.gate), prepare(layer.up),
+                             prepare(layer.down)});
+    }
+    // A model that is repacked throughout needs its file no more: one copy in memory, not two.
+    if (!needs_source) weights_.owners.clear();
 }
 
 tensor::PagedKeyValues Decoder::layer_cache(std::int64_t layer) {
@@ -62,9 +83,9 @@ void Decoder::plan_rows(std::span<const Segment> segments) {
             assert(position / tensor::kv_page_tokens < static_cast<std::int64_t>(segment.pages.size()));
             if (i >= count - segment.logit_rows)
                 logit_rows_.push_back(static_cast<std::int64_t>(positions_.size()));
-            tensor::fetch_row(weights_.embedding, segment.tokens[static_cast<std::size_t>(i)],
-                              residual_.data() +
-                                  static_cast<std::int64_t>(positions_.size()) * weights_.config.hidden_size);
+            embedding_.fetch_row(segment.tokens[static_cast<std::size_t>(i)],
+                                 residual_.data() + static_cast<std::int64_t>(positions_.size()) *
+                                                        weights_.config.hidden_size);
             positions_.push_back(static_cast<std::int32_t>(position));
             queries_.push_back({segment.pages.data(), position + 1});
         }
@@ -87,13 +108,14 @@ std::span<float> Decoder::step(std::span<const Segment> segments) {
                          weights_.final_norm.data(), config.rms_norm_eps, 1, hidden,
                          normed_.data() + i * hidden, hidden, nullptr);
     }
-    tensor::linear({weights_.head, logits_.data(), config.vocab_size}, normed_.data(), hidden, wanted);
+    tensor::linear({&head(), logits_.data(), config.vocab_size}, normed_.data(), hidden, wanted);
     return logits_;
 }
 
 void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
     const model::ModelConfig& config = weights_.config;
     const model::LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+    const LayerMatrices& matrices = matrices_[static_cast<std::size_t>(layer)];
     const std::int64_t hidden = config.hidden_size;
     const std::int64_t head_dim = config.head_dim;
     const std::int64_t query_size = config.query_size();
@@ -104,9 +126,9 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
     tensor::rms_norm(residual_.data(), hidden, weights.attention_norm.data(), config.rms_norm_eps, rows,
                      hidden, normed_.data(), hidden, nullptr);
     const tensor::LinearTask projections[] = {
-        {weights.query, qkv, qkv_size, bias_or_null(weights.query_bias)},
-        {weights.key, qkv + query_size, qkv_size, bias_or_null(weights.key_bias)},
-        {weights.value, qkv + query_size + kv_size, qkv_size, bias_or_null(weights.value_bias)},
+        {&matrices.query, qkv, qkv_size, bias_or_null(weights.query_bias)},
+        {&matrices.key, qkv + query_size, qkv_size, bias_or_null(weights.key_bias)},
+        {&matrices.value, qkv + query_size + kv_size, qkv_size, bias_or_null(weights.value_bias)},
     };
     tensor::linear(projections, normed_.data(), hidden, rows);
 
@@ -131,24 +153,25 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
                                 row + query_size + kv_size);
     }
     tensor::paged_attention(cache, shape_, queries_, qkv, qkv_size, attention_.data(), query_size);
-    tensor::linear({weights.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size,
+    tensor::linear({&matrices.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size,
                    rows);
 }
 
 void Decoder::mlp_block(std::int64_t layer, std::int64_t rows) {
     const model::ModelConfig& config = weights_.config;
     const model::LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+    const LayerMatrices& matrices = matrices_[static_cast<std::size_t>(layer)];
     const std::int64_t hidden = config.hidden_size;
     const std::int64_t intermediate = config.intermediate_size;
     tensor::rms_norm(residual_.data(), hidden, weights.mlp_norm.data(), config.rms_norm_eps, rows, hidden,
                      normed_.data(), hidden, nullptr);
     const tensor::LinearTask projections[] = {
-        {weights.gate, gate_up_.data(), 2 * intermediate},
-        {weights.up, gate_up_.data() + intermediate, 2 * intermediate},
+        {&matrices.gate, gate_up_.data(), 2 * intermediate},
+        {&matrices.up, gate_up_.data() + intermediate, 2 * intermediate},
     };
     tensor::linear(projections, normed_.data(), hidden, rows);
     tensor::swiglu(gate_up_.data(), rows, intermediate, middle_.data());
-    tensor::linear({weights.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate,
+    tensor::linear({&matrices.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate,
                    rows);
 }
 

@@ -10,6 +10,7 @@
 #include "tensor/attention.h"
 #include "tensor/buffer.h"
 #include "tensor/decode_attention.h"
+#include "tensor/linear.h"
 #include "tensor/rope.h"
 
 namespace retort::generate {
@@ -24,8 +25,9 @@ struct Segment {
 
 class Decoder {
   public:
-    // The weights must outlive the object. Memory for keys and values is touched only as pages are used.
-    Decoder(const model::Weights& weights, std::int64_t page_count, std::int64_t context_length,
+    // Repacks quantised weights, and keeps the memory of the others alive. Memory for keys and values is
+    // touched only as pages are used.
+    Decoder(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
             std::int64_t max_step_tokens);
 
     // Runs at most max_step_tokens tokens. Logits (wanted rows, vocab), segment by segment: the caller's to
@@ -37,17 +39,26 @@ class Decoder {
 
     [[nodiscard]] static std::int64_t page_bytes(const model::ModelConfig& config);
 
+    [[nodiscard]] const model::ModelConfig& config() const { return weights_.config; }
+
   private:
-    struct Row {
-        std::int32_t position;
-        const std::int32_t* pages;
+    // The matrices of model::LayerWeights, ready for products.
+    struct LayerMatrices {
+        tensor::LinearWeight query, key, value, output, gate, up, down;
     };
+    void prepare_matrices();
+    [[nodiscard]] const tensor::LinearWeight& head() const {
+        return weights_.config.tie_embeddings ? embedding_ : head_;
+    }
     void attention_block(std::int64_t layer, std::int64_t rows);
     void mlp_block(std::int64_t layer, std::int64_t rows);
     void plan_rows(std::span<const Segment> segments);
     [[nodiscard]] tensor::PagedKeyValues layer_cache(std::int64_t layer);
 
-    const model::Weights& weights_;
+    model::Weights weights_;  // norms and biases; matrices only where they are not repacked
+    tensor::LinearWeight embedding_;
+    tensor::LinearWeight head_;  // empty when tied
+    std::vector<LayerMatrices> matrices_;
     tensor::AttentionShape shape_;
     tensor::RopeTable rope_;
     std::int64_t layer_page_floats_;

@@ -19,9 +19,8 @@ namespace {
 class ThreadedEngine final : public Engine {
   public:
     ThreadedEngine(model::Weights weights, const SchedulerPlan& plan)
-        : weights_(std::move(weights)),
-          plan_(plan),
-          scheduler_(weights_, plan, std::random_device()()),
+        : plan_(plan),
+          scheduler_(std::move(weights), plan, std::random_device()()),
           thread_([this, threads = base::thread_count()] {
               base::set_thread_count(threads);  // OpenMP's number is each thread's own
               run();
@@ -37,7 +36,7 @@ class ThreadedEngine final : public Engine {
     }
 
     Result<std::uint64_t> submit(Request request, OnToken on_token, OnDone on_done) override {
-        RETORT_CHECK(check_request(request, weights_.config, plan_.context_length));
+        RETORT_CHECK(check_request(request, scheduler_.config(), plan_.context_length));
         std::uint64_t id = 0;
         {
             const std::scoped_lock lock(mutex_);
@@ -73,7 +72,7 @@ class ThreadedEngine final : public Engine {
         return future.get();
     }
 
-    [[nodiscard]] const model::ModelConfig& config() const override { return weights_.config; }
+    [[nodiscard]] const model::ModelConfig& config() const override { return scheduler_.config(); }
     [[nodiscard]] std::int64_t context_length() const override { return plan_.context_length; }
 
     [[nodiscard]] EngineStatistics statistics() const override {
@@ -109,7 +108,6 @@ class ThreadedEngine final : public Engine {
         }
     }
 
-    const model::Weights weights_;
     const SchedulerPlan plan_;
     Scheduler scheduler_;  // touched by the thread alone once that runs
     mutable std::mutex mutex_;

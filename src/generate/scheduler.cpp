@@ -138,11 +138,11 @@ Scheduler::Sequence::Sequence(ScheduledRequest from, std::uint64_t default_seed)
       tokens(scheduled.request.prompt),
       prompt_size(static_cast<std::int64_t>(tokens.size())) {}
 
-Scheduler::Scheduler(const model::Weights& weights, const SchedulerPlan& plan, std::uint64_t default_seed)
-    : weights_(weights),
-      plan_(plan),
+Scheduler::Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed)
+    : plan_(plan),
       default_seed_(default_seed),
-      decoder_(weights, plan.page_count, plan.context_length, plan.prefill_chunk + plan.max_sequences),
+      decoder_(std::move(weights), plan.page_count, plan.context_length,
+               plan.prefill_chunk + plan.max_sequences),
       cache_(plan.page_count) {}
 
 void Scheduler::add(ScheduledRequest request) {
@@ -257,7 +257,7 @@ void Scheduler::run_model() {
         if (samples) sampled.push_back(sequence.get());
     }
     const std::span<float> logits = decoder_.step(segments);
-    const auto vocab = static_cast<std::size_t>(weights_.config.vocab_size);
+    const auto vocab = static_cast<std::size_t>(config().vocab_size);
     const auto sample = [&](std::int64_t i) {
         Sequence& sequence = *sampled[static_cast<std::size_t>(i)];
         sequence.sampled = sequence.sampler.sample(

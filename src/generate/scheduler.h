@@ -35,8 +35,7 @@ Status check_request(const Request& request, const model::ModelConfig& config, s
 
 class Scheduler {
   public:
-    // The weights must outlive the object.
-    Scheduler(const model::Weights& weights, const SchedulerPlan& plan, std::uint64_t default_seed);
+    Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed);
 
     // The request passed check_request().
     void add(ScheduledRequest request);
@@ -48,6 +47,7 @@ class Scheduler {
     void step();
 
     [[nodiscard]] EngineStatistics statistics() const;
+    [[nodiscard]] const model::ModelConfig& config() const { return decoder_.config(); }
 
   private:
     struct Sequence {
@@ -80,7 +80,6 @@ class Scheduler {
     void finish(Sequence& sequence, Result<Completion> result);
     void finish(Sequence& sequence, FinishReason reason);
 
-    const model::Weights& weights_;
     SchedulerPlan plan_;
     std::uint64_t default_seed_;
     Decoder decoder_;

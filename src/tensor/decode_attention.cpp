@@ -7,7 +7,9 @@
 
 #include "base/parallel.h"
 #include "tensor/dispatch.h"
+#include "tensor/linear.h"
 #include "tensor/simd.h"
+#include "tensor/team.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/decode_attention.cpp"
@@ -242,7 +244,15 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
 
     const std::int64_t items = count * shape.kv_heads;
     if (items >= 4 * base::thread_count()) {
-        base::parallel_each(items, [&](std::int64_t item) {
+        // As linear() does: the team for a few tokens, OpenMP beside large products.
+        const auto each = [&](const auto& body) {
+            if (count <= linear_exact_tokens) {
+                team_each(items, body);
+            } else {
+                base::parallel_each(items, body);
+            }
+        };
+        each([&](std::int64_t item) {
             thread_local std::vector<float> memory;
             memory.resize(static_cast<std::size_t>(2 * group * (head_dim + 2)));
             const Partial total = partial_at(memory.data(), 0, group, head_dim);
@@ -274,7 +284,7 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
     memory.resize(list.size() * static_cast<std::size_t>(group * (head_dim + 2)));
     float* partials = memory.data();
     const Item* all = list.data();
-    base::parallel_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
+    team_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
         attend(all[i].query, all[i].kv_head, all[i].chunk, partial_at(partials, i, group, head_dim));
     });
     Partial total{};

@@ -1,102 +1,155 @@
 #include "tensor/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "base/parallel.h"
 #include "tensor/dispatch.h"
 #include "tensor/gemm.h"
-#include "tensor/linear_kernels.h"
+#include "tensor/linear_packed.h"
+#include "tensor/linear_plain.h"
 #include "tensor/quantised.h"
+#include "tensor/team.h"
 
 namespace retort::tensor {
 
 namespace {
 
-// From here on unpacking a panel once and a dense product win over unpacking in registers.
-constexpr std::int64_t panel_tokens = 24;
-constexpr std::int64_t panel_floats = std::int64_t{1} << 18U;  // 1 MB: in cache when the product reads it
+constexpr std::int64_t unit = packed_rows;  // rows that are not divided between threads
 
-void finish(const LinearTask& task, std::int64_t begin, std::int64_t end, std::int64_t tokens) {
-    if (task.bias == nullptr) return;
-    for (std::int64_t t = 0; t < tokens; ++t) {
-        float* y = task.y + t * task.y_stride;
-        for (std::int64_t r = begin; r < end; ++r) y[r] += task.bias[r];
-    }
-}
+struct Activations {
+    const float* x;
+    std::int64_t stride;
+    std::int64_t tokens;
+    const PackedActivations* packed;
+};
 
-void run_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const float* x,
-              std::int64_t x_stride, std::int64_t tokens) {
-    if (!task.add) {
-        linear_rows(task.weight, begin, end, x, x_stride, tokens, task.y, task.y_stride);
+// Rows begin … end−1 (begin a multiple of `unit`) of one task.
+void run_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const Activations& x) {
+    const std::int64_t width = (end - begin + unit - 1) / unit * unit;
+    thread_local std::vector<float> sums;
+    sums.resize(static_cast<std::size_t>(x.tokens * width));
+    if (task.weight->needs_source()) {
+        plain_products(task.weight->plain(), begin, end, x.x, x.stride, x.tokens, sums.data(), width);
     } else {
-        thread_local std::vector<float> sums;
-        sums.resize(static_cast<std::size_t>(tokens * (end - begin)));
-        // Shifted so that row `begin` is the buffer's first column.
-        linear_rows(task.weight, begin, end, x, x_stride, tokens, sums.data() - begin, end - begin);
-        for (std::int64_t t = 0; t < tokens; ++t) {
-            const float* from = sums.data() + t * (end - begin);
-            float* to = task.y + t * task.y_stride + begin;
-            for (std::int64_t r = 0; r < end - begin; ++r) to[r] += from[r];
+        packed_products(*task.weight->packed(), begin / unit, (begin + width) / unit, *x.packed, sums.data(),
+                        width);
+    }
+    for (std::int64_t t = 0; t < x.tokens; ++t) {
+        const float* from = sums.data() + t * width;
+        float* to = task.y + t * task.y_stride + begin;
+        const std::int64_t rows = end - begin;
+        if (task.add) {
+            for (std::int64_t r = 0; r < rows; ++r) to[r] += from[r];
+        } else {
+            std::copy_n(from, rows, to);
+        }
+        if (task.bias != nullptr) {
+            for (std::int64_t r = 0; r < rows; ++r) to[r] += task.bias[begin + r];
         }
     }
-    finish(task, begin, end, tokens);
 }
 
-void run_panels(const LinearTask& task, const float* x, std::int64_t x_stride, std::int64_t tokens) {
-    const MatrixView& w = task.weight;
+// Many tokens and plain weights: a dense product, over panels of rows when they are not f32.
+void run_dense(const LinearTask& task, const Activations& x) {
+    const MatrixView& w = task.weight->plain();
     const float beta = task.add ? 1.0F : 0.0F;
     if (w.dtype == DType::f32) {
-        gemm(false, true, tokens, w.rows, w.cols, 1.0F, x, x_stride, reinterpret_cast<const float*>(w.data),
-             w.cols, beta, task.y, task.y_stride);
+        gemm(false, true, x.tokens, w.rows, w.cols, 1.0F, x.x, x.stride,
+             reinterpret_cast<const float*>(w.data), w.cols, beta, task.y, task.y_stride);
     } else {
+        constexpr std::int64_t panel_floats = std::int64_t{1}
+                                              << 18U;  // 1 MB: in cache when the product reads it
         thread_local std::vector<float> panel;
-        const std::int64_t panel_rows =
-            std::min(w.rows, std::max<std::int64_t>(16, panel_floats / w.cols / 16 * 16));
+        const std::int64_t panel_rows = std::clamp<std::int64_t>(panel_floats / w.cols / 16 * 16, 16, w.rows);
         panel.resize(static_cast<std::size_t>(panel_rows * w.cols));
         float* panel_data = panel.data();  // not the other threads' own
         for (std::int64_t begin = 0; begin < w.rows; begin += panel_rows) {
             const std::int64_t rows = std::min(panel_rows, w.rows - begin);
             base::parallel_ranges(rows, 4, [&](std::int64_t first, std::int64_t last) {
-                dequantise_rows(w, begin + first, begin + last, panel_data + first * w.cols);
+                widen_rows(w, begin + first, begin + last, panel_data + first * w.cols);
             });
-            gemm(false, true, tokens, rows, w.cols, 1.0F, x, x_stride, panel_data, w.cols, beta,
+            gemm(false, true, x.tokens, rows, w.cols, 1.0F, x.x, x.stride, panel_data, w.cols, beta,
                  task.y + begin, task.y_stride);
         }
     }
-    finish(task, 0, w.rows, tokens);
+    if (task.bias == nullptr) return;
+    for (std::int64_t t = 0; t < x.tokens; ++t) {
+        float* y = task.y + t * task.y_stride;
+        for (std::int64_t r = 0; r < w.rows; ++r) y[r] += task.bias[r];
+    }
+}
+
+void pack_all(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t cols,
+              PackedActivations& to) {
+    to.reserve(tokens, cols);
+    const std::int64_t shares = std::min(tokens, tokens * cols / 16384 + 1);
+    team_each(shares, [&](std::int64_t share) {
+        pack_activations(x, x_stride, tokens * share / shares, tokens * (share + 1) / shares, to);
+    });
 }
 
 }  // namespace
 
+LinearWeight::LinearWeight() = default;
+LinearWeight::LinearWeight(LinearWeight&&) noexcept = default;
+LinearWeight& LinearWeight::operator=(LinearWeight&&) noexcept = default;
+LinearWeight::~LinearWeight() = default;
+
+LinearWeight::LinearWeight(const MatrixView& matrix) : view_(matrix) {
+    if (!is_quantised(matrix.dtype)) return;
+    packed_ = std::make_unique<PackedMatrix>(pack_matrix(matrix));
+    view_.data = nullptr;
+}
+
+void LinearWeight::fetch_row(std::int64_t row, float* to) const {
+    if (packed_) {
+        unpack_row(*packed_, row, to);
+    } else {
+        dequantise(view_.dtype, view_.row(row), to, view_.cols);
+    }
+}
+
 void linear(std::span<const LinearTask> tasks, const float* x, std::int64_t x_stride, std::int64_t tokens) {
     apply_isa_limit();
-    if (tokens == 0) return;
-    if (tokens >= panel_tokens) {
-        for (const LinearTask& task : tasks) run_panels(task, x, x_stride, tokens);
-        return;
+    if (tokens == 0 || tasks.empty()) return;
+    const bool dense = tokens > linear_exact_tokens;
+    bool any_packed = false;
+    std::int64_t units = 0;
+    for (const LinearTask& task : tasks) {
+        any_packed = any_packed || !task.weight->needs_source();
+        if (dense && task.weight->needs_source()) continue;
+        units += (task.weight->rows() + unit - 1) / unit;
     }
-    // The rows of all tasks as one range, so that each thread has one share.
-    std::int64_t total = 0;
-    for (const LinearTask& task : tasks) total += task.weight.rows;
-    constexpr std::int64_t unit = 4;  // rows a kernel takes at once
-    base::parallel_ranges((total + unit - 1) / unit, 2, [&](std::int64_t first, std::int64_t last) {
+    thread_local PackedActivations packed;
+    if (any_packed) pack_all(x, x_stride, tokens, tasks.front().weight->cols(), packed);
+    const Activations activations{x, x_stride, tokens, &packed};
+
+    // The rows of all tasks as one range of units, shared out finely enough to even out the threads.
+    const std::int64_t shares = std::min<std::int64_t>(units, 8 * base::thread_count());
+    team_each(shares, [&](std::int64_t share) {
+        const std::int64_t first = units * share / shares;
+        const std::int64_t last = units * (share + 1) / shares;
         std::int64_t offset = 0;
         for (const LinearTask& task : tasks) {
-            const std::int64_t begin = std::clamp<std::int64_t>(first * unit - offset, 0, task.weight.rows);
-            const std::int64_t end = std::clamp<std::int64_t>(last * unit - offset, 0, task.weight.rows);
-            if (begin < end) run_rows(task, begin, end, x, x_stride, tokens);
-            offset += task.weight.rows;
+            if (dense && task.weight->needs_source()) continue;
+            const std::int64_t own = (task.weight->rows() + unit - 1) / unit;
+            const std::int64_t begin = std::clamp<std::int64_t>(first - offset, 0, own) * unit;
+            const std::int64_t end =
+                std::min(std::clamp<std::int64_t>(last - offset, 0, own) * unit, task.weight->rows());
+            if (begin < end) run_rows(task, begin, end, activations);
+            offset += own;
         }
     });
+    if (!dense) return;
+    for (const LinearTask& task : tasks) {
+        if (task.weight->needs_source()) run_dense(task, activations);
+    }
 }
 
 void linear(const LinearTask& task, const float* x, std::int64_t x_stride, std::int64_t tokens) {
     linear({&task, 1}, x, x_stride, tokens);
-}
-
-void fetch_row(const MatrixView& matrix, std::int64_t row, float* to) {
-    dequantise(matrix.dtype, matrix.row(row), to, matrix.cols);
 }
 
 void linear_reference(const MatrixView& weight, const float* x, std::int64_t x_stride, std::int64_t tokens,
