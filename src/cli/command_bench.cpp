@@ -7,6 +7,7 @@ void add_bench(Commands& commands) {
         commands.add(Group::machine, "bench", "the machine's limit and this program's share of it",
                      {"retort bench peak"}, [](const CommonOptions&) -> Status { return {}; });
     add_bench_peak(commands, bench);
+    add_bench_train(commands, bench);
 }
 
 }  // namespace retort::cli

@@ -1,0 +1,184 @@
+// retort bench train: training steps of a model's shape on random tokens, with its share of the machine's
+// GEMM rate measured in the same process a moment before.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/random.h"
+#include "cli/commands.h"
+#include "cli/model_path.h"
+#include "model/weights.h"
+#include "tensor/gemm.h"
+#include "train/trainer.h"
+
+namespace retort::cli {
+
+namespace {
+
+struct Options {
+    std::string shape = "135m";
+    std::int64_t rows = 2;
+    std::int64_t row_length = 512;
+    std::int64_t steps = 4;
+    std::string objective = "ce";
+    std::string dtype = "auto";
+    bool recompute = false;
+};
+
+Result<model::ModelConfig> shape_config(const std::string& shape) {
+    model::ModelConfig config;
+    config.architecture = "llama";
+    config.vocab_size = 49152;
+    config.head_dim = 64;
+    config.context_length = 8192;
+    config.tie_embeddings = true;
+    config.rope.theta = 100000;
+    if (shape == "135m") {  // SmolLM2-135M
+        config.hidden_size = 576;
+        config.intermediate_size = 1536;
+        config.layer_count = 30;
+        config.head_count = 9;
+        config.kv_head_count = 3;
+        return config;
+    }
+    if (shape == "25m") {
+        config.hidden_size = 288;
+        config.intermediate_size = 768;
+        config.layer_count = 12;
+        config.head_count = 6;
+        config.kv_head_count = 6;
+        config.head_dim = 48;
+        return config;
+    }
+    RETORT_TRY(const auto path, resolve_model(shape));
+    RETORT_TRY(const model::Weights weights, model::load_weights(path));
+    return weights.config;
+}
+
+double gemm_rate(bool bf16) {
+    constexpr std::int64_t size = 2048;
+    std::vector<float> a(size * size, 0.5F);
+    std::vector<float> c(size * size);
+    std::vector<std::uint16_t> a16(bf16 ? size * size : 0);
+    double best = 0;
+    for (int i = 0; i < 6; ++i) {
+        const double start = base::monotonic_seconds();
+        if (bf16) {
+            tensor::gemm_bf16(false, true, size, size, size, a16.data(), size, a16.data(), size, 0.0F,
+                              c.data(), size);
+        } else {
+            tensor::gemm(false, true, size, size, size, 1.0F, a.data(), size, a.data(), size, 0.0F, c.data(),
+                         size);
+        }
+        best = std::max(best, 2.0 * size * size * size / (base::monotonic_seconds() - start));
+    }
+    return best;
+}
+
+std::vector<data::PackedBatch> random_rows(const Options& options, std::int64_t vocab) {
+    base::RandomStream random(1);
+    std::vector<data::PackedBatch> rows(static_cast<std::size_t>(options.rows));
+    for (data::PackedBatch& row : rows) {
+        for (std::int64_t i = 0; i < options.row_length; ++i) {
+            row.tokens.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(vocab))));
+            row.positions.push_back(static_cast<std::int32_t>(i));
+        }
+        row.targets.assign(row.tokens.begin() + 1, row.tokens.end());
+        row.targets.push_back(-1);
+        row.sequence_starts = {0, static_cast<std::int32_t>(options.row_length)};
+        row.example_indices = {0};
+        row.trained_tokens = options.row_length - 1;
+    }
+    return rows;
+}
+
+Status run(const Options& options, const CommonOptions& common) {
+    RETORT_TRY(const model::ModelConfig config, shape_config(options.shape));
+    RETORT_TRY(const train::ObjectiveKind objective, train::objective_from_name(options.objective));
+    const bool bf16 = options.dtype == "bf16" || (options.dtype == "auto" && tensor::has_fast_bf16());
+    const double peak = gemm_rate(bf16 && tensor::has_fast_bf16());
+    model::Parameters student = model::random_parameters(config, 1);
+    model::Parameters teacher;
+    if (objective != train::ObjectiveKind::ce) teacher = model::random_parameters(config, 2);
+    const auto rows = random_rows(options, config.vocab_size);
+    train::TrainOptions train_options;
+    train_options.objective.kind = objective;
+    train_options.rows_per_step = options.rows;
+    train_options.rows_per_micro_batch = options.rows;
+    train_options.max_steps = options.steps + 1;
+    train_options.bf16 = bf16;
+    train_options.recompute = options.recompute;
+    train_options.quiet = true;
+    const model::Parameters* used = objective == train::ObjectiveKind::ce ? nullptr : &teacher;
+    const train::TrainPlan plan =
+        train::plan_training(config, used == nullptr ? nullptr : &teacher.layout.config, rows, train_options);
+    RETORT_TRY(const train::TrainReport report, train::train(student, used, rows, train_options));
+    // The first step touches memory for the first time; the median of the others is what a long run sees.
+    std::vector<double> seconds;
+    for (std::size_t i = 1; i < report.curve.size(); ++i) seconds.push_back(report.curve[i].seconds);
+    std::sort(seconds.begin(), seconds.end());
+    const double step = seconds[seconds.size() / 2];
+    const double tokens = static_cast<double>(report.curve.back().tokens) / step;
+    const double rate = tokens * plan.flops_per_token;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    const double peak_bytes = static_cast<double>(usage.ru_maxrss) * 1024;
+    if (common.json) {
+        fmt::print("{}\n", nlohmann::json{{"machine", base::cpu_description()},
+                                          {"shape", options.shape},
+                                          {"parameters", config.parameter_count()},
+                                          {"objective", options.objective},
+                                          {"dtype", bf16 ? "bf16" : "f32"},
+                                          {"tokens_per_second", tokens},
+                                          {"flops_per_second", rate},
+                                          {"gemm_flops_per_second", peak},
+                                          {"share", rate / peak},
+                                          {"step_seconds", step},
+                                          {"peak_bytes", peak_bytes},
+                                          {"planned_bytes", plan.memory_bytes}}
+                               .dump());
+        return {};
+    }
+    fmt::print("{}\n", base::cpu_description());
+    fmt::print("{} ({:.1f}M parameters), {} x {} tokens, {}, {}\n", options.shape,
+               static_cast<double>(config.parameter_count()) / 1e6, options.rows, options.row_length,
+               options.objective, bf16 ? "bf16" : "f32");
+    fmt::print("  {:8.1f} tokens/s   {:.3f} s a step\n", tokens, step);
+    fmt::print("  {:8.1f} GFLOP/s of {:.1f} (GEMM): {:.0f} % of the machine\n", rate * 1e-9, peak * 1e-9,
+               100 * rate / peak);
+    fmt::print("  {} peak memory, {} planned\n", base::bytes_text(peak_bytes),
+               base::bytes_text(static_cast<double>(plan.memory_bytes)));
+    return {};
+}
+
+}  // namespace
+
+void add_bench_train(Commands& commands, CLI::App& bench) {
+    auto options = std::make_shared<Options>();
+    CLI::App& command = commands.add_nested(
+        bench, "train", "training steps on random tokens, and their share of the GEMM rate",
+        {"retort bench train", "retort bench train --shape 25m --rows 4 --objective fkl"},
+        [options](const CommonOptions& common) { return run(*options, common); });
+    command.add_option("--shape", options->shape, "135m (SmolLM2's), 25m, or a model whose shape is taken")
+        ->capture_default_str();
+    command.add_option("--rows", options->rows, "packed rows a step")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command.add_option("--row-length", options->row_length, "tokens a row")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command.add_option("--steps", options->steps, "counted steps, after one that is not")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command.add_option("--objective", options->objective, "ce or fkl (with a teacher of the same shape)")
+        ->capture_default_str();
+    command.add_option("--dtype", options->dtype, "auto, f32 or bf16")->capture_default_str();
+    command.add_flag("--recompute", options->recompute, "compute activations twice to save memory");
+    commands.add_json_option(command);
+}
+
+}  // namespace retort::cli

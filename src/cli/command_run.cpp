@@ -1,0 +1,374 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/compare_models.h"
+#include "cli/conversation.h"
+#include "cli/export_model.h"
+#include "cli/loaded_model.h"
+#include "cli/model_path.h"
+#include "cli/pull.h"
+#include "cli/recipe.h"
+#include "cli/run_folder.h"
+#include "data/prompts.h"
+#include "train/model_files.h"
+
+namespace retort::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using formats::Json;
+
+// One run of a recipe: what each stage made is what the next one reads.
+class Run {
+  public:
+    Run(Recipe recipe, RunFolder folder, bool quiet)
+        : recipe_(std::move(recipe)), folder_(std::move(folder)), quiet_(quiet) {}
+
+    Result<evaluate::ComparisonReport> all() {
+        RETORT_CHECK(base::write_file_atomic(folder_.path() / "recipe.toml", recipe_.text));
+        RETORT_CHECK(pull_teacher());
+        RETORT_CHECK(collect_answers());
+        RETORT_CHECK(curate_answers());
+        RETORT_CHECK(start_student());
+        for (const RecipeVariant& variant : recipe_.variants) RETORT_CHECK(distill_variant(variant));
+        RETORT_CHECK(export_students());
+        RETORT_CHECK(compare());
+        return evaluate::read_report(report_folder() / "report.json");
+    }
+
+    [[nodiscard]] fs::path report_folder() const { return folder_.path() / "evaluate"; }
+    [[nodiscard]] fs::path shipped(const std::string& variant) const {
+        return folder_.path() / "export" / fmt::format("{}-{}.gguf", variant, recipe_.ship_type);
+    }
+    [[nodiscard]] const Recipe& recipe() const { return recipe_; }
+
+  private:
+    Status pull_teacher() {
+        PullOptions options;
+        options.source = recipe_.teacher_source;
+        options.quiet = quiet_;
+        RETORT_TRY(const Pulled pulled, pull(options));
+        teacher_ = pulled.model;
+        for (const PulledFile& file : pulled.record.files)
+            teacher_hash_ += file.name + ":" + file.sha256 + " ";
+        teacher_licence_ = pulled.record.licence;
+        spdlog::info("teacher: {}{}", teacher_.string(), pulled.was_there ? " (there already)" : "");
+        return {};
+    }
+
+    Status collect_answers() {
+        collect::CollectOptions options;
+        for (const fs::path& file : recipe_.prompts) {
+            RETORT_TRY(auto prompts, data::read_prompts(file, recipe_.system_prompt));
+            options.prompts.insert(options.prompts.end(), std::make_move_iterator(prompts.begin()),
+                                   std::make_move_iterator(prompts.end()));
+        }
+        if (recipe_.prompt_limit > 0 &&
+            options.prompts.size() > static_cast<std::size_t>(recipe_.prompt_limit)) {
+            options.prompts.resize(static_cast<std::size_t>(recipe_.prompt_limit));
+        }
+        Json inputs = {{"teacher", teacher_hash_},        {"parameters", recipe_.parameters},
+                       {"samples", recipe_.samples},      {"max_tokens", recipe_.max_tokens},
+                       {"system", recipe_.system_prompt}, {"limit", recipe_.prompt_limit}};
+        for (const fs::path& file : recipe_.prompts) {
+            RETORT_TRY(const base::Sha256 hash, base::sha256_file(file));
+            inputs["prompts"].push_back(base::to_hex(hash));
+        }
+        if (!recipe_.terms.empty()) {
+            RETORT_TRY(const base::Sha256 hash, base::sha256_file(recipe_.terms));
+            inputs["terms"] = base::to_hex(hash);
+        }
+        const auto work = [&](const fs::path& folder) -> Status {
+            generate::EngineOptions engine_options;
+            engine_options.max_sequences = recipe_.concurrency;
+            engine_options.context_length = 2048;
+            RETORT_TRY(LoadedModel local, load_model(teacher_.string(), engine_options));
+            serve::ServerOptions server_options;
+            server_options.model_id = model_name();
+            RETORT_TRY(const auto server, serve::Server::create(server_options, served_model(local)));
+            spdlog::info("collect: the teacher answers at {}", server->base_url());
+            options.output = folder;
+            options.endpoints = {{server->base_url(), ""}};
+            options.model = model_name();
+            options.parameters = recipe_.parameters;
+            options.max_tokens = recipe_.max_tokens;
+            options.samples = recipe_.samples;
+            options.terms = recipe_.terms;
+            options.prompt_licence = recipe_.prompt_licence;
+            options.budget = recipe_.budget;
+            options.pressure.initial_concurrency = static_cast<int>(recipe_.concurrency);
+            options.pressure.max_concurrency = static_cast<int>(recipe_.concurrency);
+            options.quiet = quiet_;
+            RETORT_TRY(const collect::CollectReport report, collect::collect(options));
+            if (!report.stopped.empty()) {
+                return fail(ErrorCode::refused,
+                            "collect: {}; {} answers are still missing: raise the budget in {} and run again",
+                            report.stopped, report.missing, recipe_.path.string());
+            }
+            return {};
+        };
+        // The journal knows which answers still fit changed settings.
+        RETORT_TRY(collected_, folder_.stage("collect", inputs, work, {.keep_on_change = true}));
+        return {};
+    }
+
+    Status curate_answers() {
+        Json inputs = {{"records", collected_.files["records.jsonl"]},
+                       {"min_characters", recipe_.curate.min_characters},
+                       {"max_characters", recipe_.curate.max_characters},
+                       {"max_tokens", recipe_.curate.max_tokens},
+                       {"near_duplicate_similarity", recipe_.curate.near_duplicate_similarity},
+                       {"language", recipe_.curate.language},
+                       {"validation_share", recipe_.curate.validation_share},
+                       {"test_share", recipe_.curate.test_share}};
+        if (!recipe_.verifier.empty()) {
+            RETORT_TRY(const base::Sha256 hash, base::sha256_file(recipe_.verifier));
+            inputs["verifier"] = base::to_hex(hash);
+        }
+        const auto work = [&](const fs::path& folder) -> Status {
+            curate::CurateOptions options = recipe_.curate;
+            options.inputs = {folder_.path() / "collect"};
+            options.output = folder;
+            options.quiet = quiet_;
+            RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));
+            options.tokenizer = &text.tokenizer;
+            RETORT_TRY(const curate::CurateReport report, curate::curate(options));
+            spdlog::info("curate: {} of {} answers kept", report.kept, report.read);
+            for (const auto& [reason, count] : report.dropped)
+                spdlog::info("curate: {} dropped: {}", count, reason);
+            return {};
+        };
+        RETORT_TRY(curated_, folder_.stage("curate", inputs, work));
+        return {};
+    }
+
+    [[nodiscard]] fs::path train_records() const { return folder_.path() / "curate" / "train.jsonl"; }
+    [[nodiscard]] fs::path test_records() const { return folder_.path() / "curate" / "test.jsonl"; }
+    [[nodiscard]] fs::path start_model() const { return folder_.path() / "start" / "model"; }
+    [[nodiscard]] std::string model_name() const { return model_display_name(teacher_); }
+
+    Status start_student() {
+        const train::StudentStart& start = recipe_.student.options.start;
+        const Json inputs = {{"teacher", teacher_hash_},
+                             {"train", curated_.files["train.jsonl"]},
+                             {"model", start.model.string()},
+                             {"keep_layers", start.keep_layers},
+                             {"method", start.method},
+                             {"layers", start.layers},
+                             {"row_length", recipe_.student.options.row_length}};
+        const auto work = [&](const fs::path& folder) -> Status {
+            train::DistillOptions options = recipe_.student.options;
+            options.teacher = teacher_;
+            options.records = train_records();
+            std::vector<std::int64_t> kept;
+            RETORT_TRY(const model::Parameters student, train::make_student(options, &kept));
+            RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));
+            RETORT_CHECK(train::save_model_folder(folder / "model", student, text, tensor::DType::f32));
+            spdlog::info("start: {:.1f}M parameters, layers {}",
+                         static_cast<double>(student.layout.config.parameter_count()) / 1e6,
+                         fmt::join(kept, ","));
+            return base::write_file_atomic(folder / "layers.json", Json(kept).dump() + "\n");
+        };
+        RETORT_TRY(started_, folder_.stage("start", inputs, work));
+        return {};
+    }
+
+    Status distill_variant(const RecipeVariant& variant) {
+        train::DistillOptions options = variant.settings.options;
+        options.start = {};
+        options.start.model = start_model();
+        options.records = train_records();
+        if (options.train.objective.kind != train::ObjectiveKind::ce) options.teacher = teacher_;
+        options.train.quiet = quiet_;
+        options.train.label = variant.name;
+        const Json inputs = {{"teacher", teacher_hash_},
+                             {"train", curated_.files["train.jsonl"]},
+                             {"start", started_.files["model/model.safetensors"]},
+                             {"objective", train::objective_name(options.train.objective.kind)},
+                             {"temperature", options.train.objective.temperature},
+                             {"ce_mix", options.train.objective.ce_mix},
+                             {"learning_rate", options.train.learning_rate},
+                             {"schedule", train::schedule_name(options.train.schedule)},
+                             {"warmup", options.train.warmup_share},
+                             {"weight_decay", options.train.optimiser.weight_decay},
+                             {"clip", options.train.optimiser.clip_norm},
+                             {"epochs", options.train.epochs},
+                             {"max_steps", options.train.max_steps},
+                             {"rows_per_step", options.train.rows_per_step},
+                             {"rows_per_micro_batch", options.train.rows_per_micro_batch},
+                             {"row_length", options.row_length},
+                             {"seed", options.train.seed},
+                             {"dtype", variant.settings.dtype}};
+        const auto work = [&](const fs::path& folder) -> Status {
+            options.output = folder;
+            return train::distill(options).map([](const train::DistillReport&) {});
+        };
+        RETORT_TRY(trained_[variant.name], folder_.stage("distill-" + variant.name, inputs, work,
+                                                         {.scratch_files = {"checkpoint.bin"}}));
+        return {};
+    }
+
+    [[nodiscard]] fs::path variant_model(const std::string& name) const {
+        return name == "before" ? start_model() : folder_.path() / ("distill-" + name) / "model";
+    }
+
+    // Every student in the type that sizes and speeds are compared in; the last variant in what the recipe
+    // asks for.
+    Status export_students() {
+        Json inputs = {{"ship_type", recipe_.ship_type},
+                       {"start", started_.files["model/model.safetensors"]}};
+        for (const RecipeVariant& variant : recipe_.variants) {
+            inputs[variant.name] = trained_[variant.name].files["model/model.safetensors"];
+        }
+        for (const RecipeExport& one : recipe_.exports)
+            inputs["exports"].push_back(one.format + ":" + one.type);
+        const auto work = [&](const fs::path& folder) -> Status {
+            const std::string last = recipe_.variants.back().name;
+            RETORT_CHECK(export_model(variant_model(last), "gguf", recipe_.ship_type, shipped(last),
+                                      recipe_.name, teacher_licence_));
+            for (const RecipeExport& one : recipe_.exports) {
+                const fs::path target =
+                    folder / fmt::format("{}-{}{}", last, one.type, one.format == "gguf" ? ".gguf" : "");
+                if (target == shipped(last)) continue;
+                RETORT_CHECK(export_model(variant_model(last), one.format, one.type, target, recipe_.name,
+                                          teacher_licence_));
+                spdlog::info("export: {}", target.string());
+            }
+            return {};
+        };
+        RETORT_TRY(exported_, folder_.stage("export", inputs, work));
+        return {};
+    }
+
+    Status compare() {
+        const std::string last = recipe_.variants.back().name;
+        CompareOptions options;
+        options.teacher = teacher_;
+        options.records = test_records();
+        options.row_length = recipe_.student.options.row_length;
+        options.verifier = recipe_.curate.verifier;
+        options.task_prompts = recipe_.task_prompts;
+        options.max_answer_tokens = recipe_.max_answer_tokens;
+        options.title = recipe_.name;
+        options.command = "retort run " + recipe_.path.string();
+        options.recipe = recipe_.text;
+        options.quiet = quiet_;
+        // Students differ in their numbers only, not in shape: size and speed are those of the one file that
+        // ships.
+        options.models.push_back({"before",
+                                  "Student before",
+                                  evaluate::Role::before,
+                                  start_model(),
+                                  shipped(last),
+                                  "the start, untrained",
+                                  {},
+                                  {}});
+        for (const RecipeVariant& variant : recipe_.variants) {
+            const train::ObjectiveKind objective = variant.settings.options.train.objective.kind;
+            const bool with_teacher = objective != train::ObjectiveKind::ce;
+            ComparedModel model;
+            model.key = variant.name;
+            model.name = with_teacher ? "Student distilled" : "Student on text alone";
+            if (recipe_.variants.size() > 2) model.name += " (" + variant.name + ")";
+            model.role = &variant == &recipe_.variants.back() ? evaluate::Role::distilled
+                         : with_teacher                       ? evaluate::Role::other
+                                                              : evaluate::Role::text_only;
+            model.path = variant_model(variant.name);
+            model.shipped = shipped(last);
+            model.objective = train::objective_name(objective);
+            model.note = fmt::format("{} on the teacher's answers", model.objective);
+            model.metrics = folder_.path() / ("distill-" + variant.name) / "metrics.jsonl";
+            options.models.push_back(std::move(model));
+        }
+        ComparedModel file;
+        file.key = "shipped";
+        file.name = "Distilled, " + recipe_.ship_type + " file";
+        file.path = shipped(last);
+        file.note = "what is shipped, rounding included";
+        options.models.push_back(std::move(file));
+        Json inputs = {{"teacher", teacher_hash_},
+                       {"test", curated_.files["test.jsonl"]},
+                       {"export", exported_.files},
+                       {"task_prompts", recipe_.task_prompts},
+                       {"max_tokens", recipe_.max_answer_tokens},
+                       {"start", started_.files["model/model.safetensors"]}};
+        for (const RecipeVariant& variant : recipe_.variants)
+            inputs["variants"].push_back(trained_[variant.name].key);
+        const auto work = [&](const fs::path& folder) -> Status {
+            RETORT_TRY(const evaluate::ComparisonReport report, compare_models(options));
+            return evaluate::write_report(report, folder);
+        };
+        RETORT_CHECK(folder_.stage("evaluate", inputs, work));
+        return {};
+    }
+
+    Recipe recipe_;
+    RunFolder folder_;
+    bool quiet_;
+    fs::path teacher_;
+    std::string teacher_hash_;
+    std::string teacher_licence_;
+    StageResult collected_;
+    StageResult curated_;
+    StageResult started_;
+    std::map<std::string, StageResult> trained_;
+    StageResult exported_;
+};
+
+Status answer_once(const fs::path& model, const std::string& prompt) {
+    RETORT_TRY(LoadedModel local, load_model(model.string(), {}));
+    const std::vector<data::Message> messages = {{"user", prompt, ""}};
+    RETORT_TRY(generate::TextRequest request, conversation_request(local, messages));
+    request.tokens.sampling.temperature = 0;
+    request.tokens.max_tokens = 96;
+    fmt::print("\n> {}\n", prompt);
+    RETORT_CHECK(generate::generate_text(*local.engine, local.text.tokenizer, std::move(request),
+                                         [](const generate::TextDelta& delta) {
+                                             fmt::print("{}", delta.content);
+                                             std::fflush(stdout);
+                                             return true;
+                                         }));
+    fmt::print("\n");
+    return {};
+}
+
+}  // namespace
+
+void add_run(Commands& commands) {
+    struct Options {
+        std::string recipe;
+        std::string folder;
+    };
+    auto options = std::make_shared<Options>();
+    CLI::App& command =
+        commands.add(Group::training, "run", "a recipe: the whole loop from one TOML file, resumable",
+                     {"retort run recipes/demo.toml", "retort run recipes/demo.toml --folder runs/second"},
+                     [options](const CommonOptions& common) -> Status {
+                         RETORT_TRY(Recipe recipe, read_recipe(options->recipe));
+                         if (!options->folder.empty()) recipe.folder = options->folder;
+                         RETORT_TRY(RunFolder folder, RunFolder::open(recipe.folder));
+                         Run run(std::move(recipe), std::move(folder), common.quiet);
+                         RETORT_TRY(const evaluate::ComparisonReport report, run.all());
+                         if (common.json) {
+                             fmt::print("{}\n", evaluate::report_to_json(report));
+                             return {};
+                         }
+                         fmt::print("\n{}\n", evaluate::render_table(report));
+                         fmt::print("report: {}\n", (run.report_folder() / "report.html").string());
+                         const fs::path model = run.shipped(run.recipe().variants.back().name);
+                         fmt::print("student: {}\n", model.string());
+                         if (!run.recipe().try_prompt.empty())
+                             RETORT_CHECK(answer_once(model, run.recipe().try_prompt));
+                         return {};
+                     });
+    command.add_option("recipe", options->recipe, "a TOML file (docs/formats/recipe.md)")->required();
+    command.add_option("--folder", options->folder, "of the run, instead of the recipe's");
+    commands.add_json_option(command);
+}
+
+}  // namespace retort::cli

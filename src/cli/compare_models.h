@@ -1,0 +1,46 @@
+// Several models beside their teacher on held-out answers: likelihood, divergence, agreement, calibration,
+// the task's score on answers they give themselves, size and speed. What `retort eval` prints and `retort
+// run` ends with.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "data/verify.h"
+#include "evaluate/report.h"
+
+namespace retort::cli {
+
+struct ComparedModel {
+    std::string key;
+    std::string name;
+    evaluate::Role role = evaluate::Role::other;
+    std::filesystem::path path;     // whose logits and answers are measured
+    std::filesystem::path shipped;  // the file whose size and speed count; empty: path
+    std::string note;
+    std::filesystem::path metrics;  // metrics.jsonl of its training; may be empty
+    std::string objective;          // of that training
+};
+
+struct CompareOptions {
+    std::filesystem::path teacher;
+    std::filesystem::path records;      // held out: never trained on
+    std::vector<ComparedModel> models;  // without the teacher
+    std::int64_t row_length = 512;
+    std::optional<data::Verifier> verifier;  // of the task's score; without, none is given
+    std::int64_t task_prompts = 60;          // of the held-out ones, at most
+    std::int64_t max_answer_tokens = 128;
+    std::int64_t speed_tokens = 128;  // decoded one after another to measure speed
+    std::string title = "Comparison";
+    std::string command;
+    std::string recipe;
+    bool quiet = false;
+};
+
+Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options);
+
+}  // namespace retort::cli

@@ -1,0 +1,28 @@
+// The options of training, declared once for `distill` and read from a recipe's tables by `run`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "formats/recipe.h"
+#include "train/distill.h"
+
+namespace retort::cli {
+
+// Values as a person writes them; the names are resolved by finish().
+struct DistillSettings {
+    train::DistillOptions options;
+    std::string objective = "fkl";
+    std::string schedule = "cosine";
+    std::string dtype = "auto";
+
+    Status finish();
+};
+
+void add_distill_options(CLI::App& command, DistillSettings& settings);
+// Keys of a recipe's [student] and [distill] tables; those absent keep what `settings` holds.
+Status read_student_table(const formats::TomlTable& table, DistillSettings& settings);
+Status read_distill_table(const formats::TomlTable& table, DistillSettings& settings);
+
+}  // namespace retort::cli

@@ -1,0 +1,228 @@
+#include "train/distill.h"
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "data/record.h"
+#include "model/prune.h"
+#include "tensor/gemm.h"
+#include "text/text_model.h"
+#include "train/batches.h"
+#include "train/model_files.h"
+#include "train/text_examples.h"
+
+namespace retort::train {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// f32 GFLOP/s of a product shaped like training's, best of a few: enough for the share that progress shows.
+double measure_gflops(bool bf16) {
+    constexpr std::int64_t size = 1024;
+    tensor::Buffer<float> a(size * size);
+    tensor::Buffer<float> c(size * size);
+    tensor::Buffer<std::uint16_t> a16(bf16 ? size * size : 0);
+    double best = 0;
+    for (int i = 0; i < 6; ++i) {
+        const double start = base::monotonic_seconds();
+        if (bf16) {
+            tensor::gemm_bf16(false, true, size, size, size, a16.data(), size, a16.data(), size, 0.0F,
+                              c.data(), size);
+        } else {
+            tensor::gemm(false, true, size, size, size, 1.0F, a.data(), size, a.data(), size, 0.0F, c.data(),
+                         size);
+        }
+        best = std::max(best, 2.0 * size * size * size / (base::monotonic_seconds() - start) / 1e9);
+    }
+    return best;
+}
+
+Result<std::vector<data::Example>> load_examples(const fs::path& records_path, const text::TextModel& text,
+                                                 std::int64_t row_length) {
+    RETORT_TRY(const std::vector<data::Record> records, data::read_records(records_path));
+    if (records.empty()) {
+        return fail(ErrorCode::invalid_argument, "{}: no records; collect and curate some first",
+                    records_path.string());
+    }
+    return text_examples(records, text, row_length);
+}
+
+Result<std::vector<std::int64_t>> choose_layers(const model::Parameters& from, const StudentStart& start,
+                                                std::span<const data::PackedBatch> rows) {
+    if (!start.layers.empty()) return start.layers;
+    const std::int64_t count = from.layout.config.layer_count;
+    if (start.keep_layers == 0) return std::vector<std::int64_t>{};
+    if (start.method == "even") return model::evenly_spread_layers(count, start.keep_layers);
+    if (start.method != "influence") {
+        return fail(ErrorCode::invalid_argument, "layer choice \"{}\" is not known; use influence or even",
+                    start.method);
+    }
+    std::vector<model::TokenBatch> batches;
+    std::int64_t tokens = 0;
+    for (const data::PackedBatch& row : rows) {
+        if (tokens >= start.influence_tokens) break;
+        batches.push_back({row.tokens, row.positions, row.sequence_starts});
+        tokens += static_cast<std::int64_t>(row.tokens.size());
+    }
+    const std::vector<double> influence = model::block_influence(from, batches);
+    return model::most_influential_layers(influence, start.keep_layers);
+}
+
+Result<model::Parameters> start_student(const model::Parameters* teacher, const DistillOptions& options,
+                                        std::span<const data::PackedBatch> rows,
+                                        std::vector<std::int64_t>& kept) {
+    std::optional<model::Parameters> own;
+    if (!options.start.model.empty()) {
+        RETORT_TRY(const model::Weights weights, model::load_weights(options.start.model));
+        own = model::parameters_from(weights);
+    }
+    const model::Parameters* from = own ? &*own : teacher;
+    if (from == nullptr) {
+        return fail(ErrorCode::invalid_argument,
+                    "the student has nothing to start from: give --student or --teacher");
+    }
+    RETORT_TRY(kept, choose_layers(*from, options.start, rows));
+    if (!kept.empty()) return model::keep_layers(*from, kept);
+    if (own) return std::move(*own);
+    std::vector<std::int64_t> all;
+    for (std::int64_t l = 0; l < from->layout.config.layer_count; ++l) all.push_back(l);
+    return model::keep_layers(*from, all);
+}
+
+fs::path text_source(const DistillOptions& options) {
+    return options.start.model.empty() ? options.teacher : options.start.model;
+}
+
+// Everything before the first step.
+struct Prepared {
+    text::TextModel text;
+    std::optional<model::Parameters> teacher;
+    std::vector<data::Example> examples;
+    std::vector<data::PackedBatch> rows;
+    std::vector<std::int64_t> kept;
+    model::Parameters student;
+};
+
+Result<std::unique_ptr<Prepared>> prepare(const DistillOptions& options) {
+    RETORT_TRY(text::TextModel text, text::load_text_model(text_source(options)));
+    auto prepared = std::make_unique<Prepared>(Prepared{std::move(text), {}, {}, {}, {}, {}});
+    RETORT_TRY(prepared->examples, load_examples(options.records, prepared->text, options.row_length));
+    RETORT_TRY(prepared->rows, data::pack(prepared->examples, options.row_length));
+    if (!options.teacher.empty()) {
+        RETORT_TRY(const text::TextModel teacher_text, text::load_text_model(options.teacher));
+        if (teacher_text.tokenizer.hash() != prepared->text.tokenizer.hash() &&
+            options.train.objective.kind != ObjectiveKind::ce) {
+            return fail(ErrorCode::invalid_argument,
+                        "{} and {} have different tokenizers: objective {} compares token by token; use ce",
+                        options.teacher.string(), options.start.model.string(),
+                        objective_name(options.train.objective.kind));
+        }
+        RETORT_TRY(const model::Weights weights, model::load_weights(options.teacher));
+        prepared->teacher = model::parameters_from(weights);
+    }
+    RETORT_TRY(prepared->student, start_student(prepared->teacher ? &*prepared->teacher : nullptr, options,
+                                                prepared->rows, prepared->kept));
+    return prepared;
+}
+
+std::string data_hash(std::span<const data::PackedBatch> rows) {
+    std::uint64_t hash = 0;
+    for (const data::PackedBatch& row : rows) {
+        hash = base::xxh3_64(std::as_bytes(std::span(row.tokens)), hash);
+        hash = base::xxh3_64(std::as_bytes(std::span(row.targets)), hash);
+        hash = base::xxh3_64(std::as_bytes(std::span(row.sequence_starts)), hash);
+    }
+    return fmt::format("{:016x}", hash);
+}
+
+void announce(const Prepared& prepared, const DistillReport& report, const TrainPlan& plan,
+              const TrainOptions& train) {
+    spdlog::info("{}: {} examples in {} rows, {} tokens of which {} trained ({:.0f} %)", train.label,
+                 report.examples, report.rows, report.tokens, report.trained_tokens,
+                 100.0 * static_cast<double>(report.trained_tokens) /
+                     static_cast<double>(std::max<std::int64_t>(1, report.tokens)));
+    spdlog::info(
+        "{}: student of {:.1f}M parameters, {} layers{}; objective {}, {} steps, {} in memory{}", train.label,
+        static_cast<double>(report.parameters) / 1e6, prepared.student.layout.config.layer_count,
+        report.kept_layers.empty() ? std::string() : fmt::format(" ({})", fmt::join(report.kept_layers, ",")),
+        objective_name(train.objective.kind), plan.steps,
+        base::bytes_text(static_cast<double>(plan.memory_bytes)),
+        plan.seconds > 0 ? fmt::format(", about {}", base::duration_text(plan.seconds)) : std::string());
+}
+
+}  // namespace
+
+Result<model::Parameters> make_student(const DistillOptions& options,
+                                       std::vector<std::int64_t>* kept_layers) {
+    RETORT_TRY(std::unique_ptr<Prepared> prepared, prepare(options));
+    if (kept_layers != nullptr) *kept_layers = prepared->kept;
+    return std::move(prepared->student);
+}
+
+Result<DistillReport> distill(const DistillOptions& options) {
+    RETORT_TRY(std::unique_ptr<Prepared> prepared, prepare(options));
+    DistillReport report;
+    report.kept_layers = prepared->kept;
+    report.examples = static_cast<std::int64_t>(prepared->examples.size());
+    report.rows = static_cast<std::int64_t>(prepared->rows.size());
+    for (const data::PackedBatch& row : prepared->rows) {
+        report.tokens += static_cast<std::int64_t>(row.tokens.size());
+        report.trained_tokens += row.trained_tokens;
+    }
+    report.parameters = prepared->student.layout.config.parameter_count();
+    report.bf16 = options.auto_dtype ? tensor::has_fast_bf16() : options.train.bf16;
+    report.model = options.output / "model";
+
+    TrainOptions train_options = options.train;
+    train_options.folder = options.output;
+    train_options.bf16 = report.bf16;
+    train_options.data_hash = data_hash(prepared->rows);
+    if (options.measure_machine) train_options.machine_gflops = measure_gflops(report.bf16);
+    const bool uses_teacher = train_options.objective.kind != ObjectiveKind::ce;
+    if (!uses_teacher) prepared->teacher.reset();
+    const model::Parameters* teacher = prepared->teacher ? &*prepared->teacher : nullptr;
+    const TrainPlan plan =
+        plan_training(prepared->student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config,
+                      prepared->rows, train_options);
+    announce(*prepared, report, plan, train_options);
+    RETORT_TRY(report.train, train(prepared->student, teacher, prepared->rows, train_options));
+    // In f32: what is evaluated and compared is what was trained. Exports round.
+    RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
+    RETORT_CHECK(base::write_file_atomic(options.output / "distill.json", report_json(report, options)));
+    return report;
+}
+
+std::string report_json(const DistillReport& report, const DistillOptions& options) {
+    const StepRecord last = report.train.curve.empty() ? StepRecord{} : report.train.curve.back();
+    const nlohmann::ordered_json json = {
+        {"teacher", options.teacher.string()},
+        {"start", options.start.model.empty() ? "teacher" : options.start.model.string()},
+        {"kept_layers", report.kept_layers},
+        {"objective", objective_name(options.train.objective.kind)},
+        {"temperature", options.train.objective.temperature},
+        {"ce_mix", options.train.objective.ce_mix},
+        {"learning_rate", options.train.learning_rate},
+        {"schedule", schedule_name(options.train.schedule)},
+        {"epochs", options.train.epochs},
+        {"seed", options.train.seed},
+        {"dtype", report.bf16 ? "bf16" : "f32"},
+        {"parameters", report.parameters},
+        {"examples", report.examples},
+        {"rows", report.rows},
+        {"steps", report.train.steps},
+        {"tokens", report.train.tokens},
+        {"trained_tokens", report.train.trained_tokens},
+        {"final_loss", last.loss},
+    };
+    return json.dump(2) + "\n";
+}
+
+}  // namespace retort::train

@@ -1,0 +1,55 @@
+// The whole of one training job from files to files: records and a teacher in, a student's folder out. What
+// `retort distill` runs, and each variant of a recipe.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "train/trainer.h"
+
+namespace retort::train {
+
+// Where the student starts: `model` as it is, or with only some of its layers.
+struct StudentStart {
+    std::filesystem::path model;           // empty: the teacher
+    std::int64_t keep_layers = 0;          // 0: all of them
+    std::string method = "influence";      // or "even"; how keep_layers are chosen
+    std::vector<std::int64_t> layers;      // these and no others, when given
+    std::int64_t influence_tokens = 4096;  // of the training text, to measure influence on
+};
+
+struct DistillOptions {
+    std::filesystem::path teacher;  // may be empty with objective ce and a start of its own
+    std::filesystem::path records;  // curated, as data::read_records reads them
+    StudentStart start;
+    std::int64_t row_length = 512;
+    bool auto_dtype = true;  // bf16 where the machine has it
+    bool measure_machine =
+        true;            // a short GEMM measurement, so that progress can show the share of the limit
+    TrainOptions train;  // folder, bf16, data_hash and machine_gflops are set here
+    std::filesystem::path output;  // model/, checkpoint.bin, metrics.jsonl, distill.json
+};
+
+struct DistillReport {
+    TrainReport train;
+    std::vector<std::int64_t> kept_layers;  // of the model it started from; empty: all
+    std::int64_t examples = 0;
+    std::int64_t rows = 0;
+    std::int64_t tokens = 0;          // in one epoch
+    std::int64_t trained_tokens = 0;  // in one epoch
+    std::int64_t parameters = 0;
+    bool bf16 = false;
+    std::filesystem::path model;  // the student's folder
+};
+
+Result<DistillReport> distill(const DistillOptions& options);
+
+// The student before its first step, with what it was cut from: for evaluation beside the trained one.
+Result<model::Parameters> make_student(const DistillOptions& options, std::vector<std::int64_t>* kept_layers);
+
+std::string report_json(const DistillReport& report, const DistillOptions& options);
+
+}  // namespace retort::train
