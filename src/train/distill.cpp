@@ -31,7 +31,8 @@ double measure_gflops(bool bf16) {
     tensor::Buffer<float> c(size * size);
     tensor::Buffer<std::uint16_t> a16(bf16 ? size * size : 0);
     double best = 0;
-    for (int i = 0; i < 6; ++i) {
+    // About a third of a second: long enough that the threads have woken and another process's slice is over.
+    for (int i = 0; i < 24; ++i) {
         const double start = base::monotonic_seconds();
         if (bf16) {
             tensor::gemm_bf16(false, true, size, size, size, a16.data(), size, a16.data(), size, 0.0F,
