@@ -15,7 +15,7 @@ std::vector<std::uint64_t> shingles(std::string_view text, std::size_t n = 5);
 double jaccard(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b);
 
 // 32 bands of 4 rows: a pair of similarity s is a candidate with probability 1 − (1 − s⁴)³², which is 0.9999
-// at 0.7 and 0.86 at 0.5; candidates below the threshold are turned down by their exact similarity.
+// at 0.7 and 0.87 at 0.5; candidates below the threshold are turned down by their exact similarity.
 class NearDuplicates {
   public:
     static constexpr std::size_t bands = 32;
