@@ -17,7 +17,8 @@ T element_at(const GgufArray& array, std::uint64_t index) {
 
 template <typename From, typename To>
 void convert_all(const GgufArray& array, std::vector<To>& to) {
-    for (std::uint64_t i = 0; i < array.count; ++i) to[i] = static_cast<To>(element_at<From>(array, i));
+    // The plus widens an int8, which as a character type is easily misread.
+    for (std::uint64_t i = 0; i < array.count; ++i) to[i] = static_cast<To>(+element_at<From>(array, i));
 }
 
 tl::unexpected<base::Error> wrong_element(const GgufArray& array, std::string_view wanted) {
