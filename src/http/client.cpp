@@ -174,19 +174,8 @@ Status Exchange::read_body(Connection& connection, Parser& parser, ClientRespons
 
 class Client::Implementation {
   public:
-    explicit Implementation(ClientOptions options)
-        : options_(std::move(options)), tls_(asio::ssl::context::tls_client) {
+    explicit Implementation(ClientOptions options) : options_(std::move(options)) {
         if (options_.proxy_from_environment) proxies_ = proxy_settings_from_environment();
-        boost::system::error_code error;
-        tls_.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
-                             asio::ssl::context::no_tlsv1_1,
-                         error);
-        if (options_.certificates.empty()) {
-            tls_.set_default_verify_paths(error);  // honours SSL_CERT_FILE and SSL_CERT_DIR
-        } else {
-            tls_.load_verify_file(options_.certificates, error);
-        }
-        if (error) tls_error_ = error.message();
     }
 
     Result<ClientResponse> send(const ClientRequest& request, const StreamHandlers& handlers) {
@@ -305,11 +294,28 @@ class Client::Implementation {
         RETORT_CHECK(connection->channel.connect(first.host, first.port, patience));
         if (!url.tls) return connection;
         if (proxy) RETORT_CHECK(open_tunnel(*connection, url, *proxy));
-        if (!tls_error_.empty()) {
-            return fail(ErrorCode::network, "TLS: the trusted certificates cannot be read: {}", tls_error_);
-        }
-        RETORT_CHECK(connection->channel.start_tls(tls_, url.host, patience));
+        RETORT_CHECK(prepare_tls());
+        RETORT_CHECK(connection->channel.start_tls(*tls_, url.host, patience));
         return connection;
+    }
+
+    // At the first https request: reading the system's certificates takes OpenSSL a tenth of a second.
+    Status prepare_tls() {
+        std::call_once(tls_once_, [this] {
+            boost::system::error_code error;
+            tls_.emplace(asio::ssl::context::tls_client);
+            tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                                  asio::ssl::context::no_tlsv1_1,
+                              error);
+            if (options_.certificates.empty()) {
+                tls_->set_default_verify_paths(error);  // honours SSL_CERT_FILE and SSL_CERT_DIR
+            } else {
+                tls_->load_verify_file(options_.certificates, error);
+            }
+            if (error) tls_error_ = error.message();
+        });
+        if (tls_error_.empty()) return {};
+        return fail(ErrorCode::network, "TLS: the trusted certificates cannot be read: {}", tls_error_);
     }
 
     static Status open_tunnel(Connection& connection, const Url& url, const Url& proxy) {
@@ -356,7 +362,8 @@ class Client::Implementation {
 
     ClientOptions options_;
     ProxySettings proxies_;
-    asio::ssl::context tls_;
+    std::once_flag tls_once_;
+    std::optional<asio::ssl::context> tls_;
     std::string tls_error_;
     std::mutex mutex_;
     std::map<std::string, std::vector<std::unique_ptr<Connection>>> idle_;
