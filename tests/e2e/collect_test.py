@@ -62,6 +62,7 @@ class Teacher:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # a killed asker resets its connections
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
@@ -126,7 +127,8 @@ class Collect(E2eTest):
     def test_429_storm_and_errors_pass(self):
         self.prompts(30)
         self.teacher.statuses = [429] * 25 + [500, 503, 429, 502]
-        self.retort(*self.arguments("-q"))
+        report = json.loads(self.retort(*self.arguments("-q", "--json")).stdout)
+        self.assertEqual((report["asked"], report["gave_up"], report["rejected"]), (30, 0, 0), report)
         self.assertEqual(len(self.answers()), 30)
 
     def test_ctrl_c_keeps_answers(self):

@@ -208,6 +208,7 @@ class WebServer:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # a killed client resets its connections
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property

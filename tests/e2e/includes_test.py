@@ -99,6 +99,6 @@ class Includes(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not BUILD.is_dir():
+    if not os.environ.get("RETORT_BUILD"):
         sys.exit("RETORT_BUILD must name the build folder")
     unittest.main(verbosity=2)
