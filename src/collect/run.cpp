@@ -12,6 +12,11 @@ namespace {
 constexpr double poll_seconds = 0.05;  // how late Ctrl-C may be seen
 constexpr int rejected_in_a_row_limit = 10;
 
+struct CancelAtEnd {
+    std::atomic<bool>& cancel;
+    ~CancelAtEnd() { cancel = true; }
+};
+
 std::uint64_t seed_of(const CollectOptions& options) {
     return options.jitter_seed != 0 ? options.jitter_seed
                                     : static_cast<std::uint64_t>(base::unix_milliseconds());
@@ -46,37 +51,20 @@ Status Run::go() {
             return ask(transport_, servers_[job.endpoint].endpoint, items_[job.item].request, options_.ask,
                        [this] { return cancel_.load(std::memory_order_relaxed); });
         }));
+    // However it ends (a full disk, too), what is still in flight is not waited for.
+    const CancelAtEnd cancel_at_end{cancel_};
     base::Progress progress("collect", static_cast<std::uint64_t>(report_.wanted), "answers", options_.quiet);
     progress.set_resumed(static_cast<std::uint64_t>(report_.there_before));
     start_ = last_answer_ = base::monotonic_seconds();
     while (in_flight_ > 0 || (!stopping_ && (!pending_.empty() || !later_.empty()))) {
         double now = base::monotonic_seconds();
         look_for_end(now);
-        if (!stopping_) {
-            while (!later_.empty() && later_.begin()->first <= now) {
-                pending_.push_front(later_.begin()->second);
-                later_.erase(later_.begin());
-            }
-            for (std::size_t tried = 0; tried < servers_.size() && !pending_.empty() && !stopping_;) {
-                const std::size_t server = next_server_++ % servers_.size();
-                const bool room = in_flight_ < workers->threads() && servers_[server].health.may_start(now);
-                if (!room || !start_one(server, now)) {
-                    ++tried;
-                    continue;
-                }
-                tried = 0;
-                workers->give({pending_.front(), server, now});
-                pending_.pop_front();
-            }
-        }
+        if (!stopping_) dispatch(*workers, now);
         if (in_flight_ == 0 && stopping_) break;
         auto finished = workers->take(seconds_to_wait(now));
         now = base::monotonic_seconds();
         while (finished) {
-            if (auto settled = settle(*finished, now); !settled) {
-                cancel_ = true;  // the disk is full: nothing more can be kept
-                return settled;
-            }
+            RETORT_CHECK(settle(*finished, now));
             finished = workers->take(0);
         }
         RETORT_CHECK(store_.sync_if_due(now));
@@ -90,19 +78,36 @@ Status Run::go() {
     return {};
 }
 
-// Takes the budget's leave for the first pending item.
-bool Run::start_one(std::size_t server, double /*now*/) {
-    const Item& item = items_[pending_.front()];
-    if (!meter_.reserve(item.most)) {
-        if (in_flight_ > 0) return false;  // what is in flight will mostly take less than the most it can
+// Starts what may start now, servers taking turns.
+void Run::dispatch(Workers& workers, double now) {
+    while (!later_.empty() && later_.begin()->first <= now) {
+        pending_.push_front(later_.begin()->second);
+        later_.erase(later_.begin());
+    }
+    for (std::size_t idle = 0; idle < servers_.size() && !pending_.empty() && !stopping_;) {
+        const std::size_t server = next_server_++ % servers_.size();
+        const bool room = in_flight_ < workers.threads() && servers_[server].health.may_start(now);
+        if (!room || !admit(items_[pending_.front()])) {
+            ++idle;
+            continue;
+        }
+        idle = 0;
+        servers_[server].health.started();
+        report_.peak_in_flight = std::max(report_.peak_in_flight, ++in_flight_);
+        workers.give({pending_.front(), server, now});
+        pending_.pop_front();
+    }
+}
+
+// The budget's leave. What is in flight will mostly take less than the most it can, so only an idle run is
+// stopped.
+bool Run::admit(const Item& item) {
+    if (meter_.reserve(item.most)) return true;
+    if (in_flight_ == 0) {
         report_.stopped = "budget: " + meter_.stopped_by(item.most).value_or("nothing left");
         stopping_ = true;
-        return false;
     }
-    servers_[server].health.started();
-    ++in_flight_;
-    report_.peak_in_flight = std::max(report_.peak_in_flight, in_flight_);
-    return true;
+    return false;
 }
 
 void Run::look_for_end(double now) {
@@ -182,12 +187,12 @@ Status Run::settle(const Finished& finished, double now) {
             return {};
         case OutcomeKind::failed:
             health.failed(now, started_at, outcome.retry_after);
-            if (item.attempts >= options_.max_attempts && !health.breaker_open()) {
+            if (++item.faults >= options_.max_attempts && !health.breaker_open()) {
                 ++report_.gave_up;
                 return settle_failure(item, outcome, "gave_up");
             }
             ++report_.retries;
-            later_.emplace(now + full_jitter(random_, static_cast<int>(item.attempts),
+            later_.emplace(now + full_jitter(random_, static_cast<int>(item.faults),
                                              options_.pressure.backoff_base_seconds,
                                              options_.pressure.backoff_max_seconds),
                            finished.job.item);

@@ -22,7 +22,8 @@ struct Item {
     data::RequestShape request;
     std::string id;
     Estimate most;
-    std::int64_t attempts = 0;
+    std::int64_t attempts = 0;  // requests made
+    std::int64_t faults = 0;    // of them, those that failed while the server was not overloaded
 };
 
 class Run {
@@ -39,12 +40,11 @@ class Run {
         EndpointHealth health;
     };
 
-    void dispatch(double now);
-    bool start_one(std::size_t server, double now);
+    void dispatch(Workers& workers, double now);
+    bool admit(const Item& item);
     Status settle(const Finished& finished, double now);
     Status settle_answer(Item& item, const Finished& finished, double now);
     Status settle_failure(Item& item, const Outcome& outcome, std::string_view kind);
-    void ask_again(std::size_t item, double now, bool own_fault);
     void look_for_end(double now);
     void stop(base::Error error);
     [[nodiscard]] double seconds_to_wait(double now) const;

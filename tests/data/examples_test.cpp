@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "base/file.h"
 #include "data/examples.h"
+#include "text/chat_template.h"
 
 namespace retort::data {
 namespace {
@@ -178,6 +182,56 @@ TEST_F(Examples, broken_templates_are_errors) {
         return messages.size() == 1 ? std::string() : "Yes.<|im_end|>";
     };
     EXPECT_NE(fault(record_of("Yes."), everything).find("all one"), std::string::npos);
+}
+
+// The models' own templates, as published.
+Renderer published(const std::string& name) {
+    const auto source =
+        base::read_file(std::filesystem::path(RETORT_TEST_DATA) / "text/templates" / (name + ".jinja"));
+    EXPECT_TRUE(source) << source.error().message;
+    const auto chat =
+        text::ChatTemplate::parse(*source, {.bos = "<s>", .eos = "<|im_end|>", .unknown = "", .padding = ""});
+    EXPECT_TRUE(chat) << chat.error().message;
+    return [chat = *chat](std::span<const Message> messages, bool generation) -> Result<std::string> {
+        std::vector<text::Message> converted;
+        for (const Message& message : messages) {
+            converted.push_back(
+                {.role = message.role, .content = message.content, .reasoning_content = message.reasoning});
+        }
+        text::ChatTemplateOptions options;
+        options.add_generation_prompt = generation;
+        auto text = chat.render(converted, options);
+        // DeepSeek's end of the turn, which this test's tokenizer does not have.
+        const std::string end = "<\uff5cend\u2581of\u2581sentence\uff5c>";
+        for (std::size_t at = 0; text && (at = text->find(end, at)) != std::string::npos;) {
+            text->replace(at, end.size(), "<|im_end|>");
+        }
+        return text;
+    };
+}
+
+TEST_F(Examples, published_templates) {
+    options.max_tokens = 2000;
+    const Renderer smollm2 = published("HuggingFaceTB-SmolLM2-135M-Instruct");
+    const auto example = make_example(record_of(" Yes.\n"), smollm2, tokenizer, options);
+    ASSERT_TRUE(example) << example.error().message;
+    EXPECT_EQ(
+        tokenizer.decode(example->tokens),
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n Yes.\n<|im_end|>");
+    EXPECT_EQ(trained_text(*example, tokenizer), " Yes.\n<|im_end|>");
+    EXPECT_EQ(trained(record_of("Yes."), published("Qwen-Qwen2.5-7B-Instruct")), "Yes.<|im_end|>");
+
+    // Qwen3 supplies an empty block for an answer without reasoning, and keeps the reasoning of the last
+    // turn.
+    const Renderer qwen3 = published("Qwen-Qwen3-0.6B");
+    EXPECT_EQ(trained(record_of("Yes."), qwen3), "Yes.<|im_end|>");
+    EXPECT_EQ(trained(record_of("Yes.", "Hm"), qwen3), "<think>\nHm\n</think>\n\nYes.<|im_end|>");
+    // DeepSeek-R1's drops reasoning from every turn; its generation prompt opens the block, which is not
+    // trained.
+    const Renderer r1 = published("deepseek-ai-DeepSeek-R1-Distill-Llama-8B");
+    EXPECT_EQ(trained(record_of("Yes.", "Hm"), r1), "Hm\n</think>\n\nYes.<|im_end|>");
+    EXPECT_EQ(trained(record_of("Yes."), r1), "Yes.<|im_end|>");
 }
 
 TEST_F(Examples, what_does_not_fit_is_reported) {
