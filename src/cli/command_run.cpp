@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/hash.h"
@@ -86,7 +87,10 @@ class Run {
         const auto work = [&](const fs::path& folder) -> Status {
             generate::EngineOptions engine_options;
             engine_options.max_sequences = recipe_.concurrency;
-            engine_options.context_length = 2048;
+            // Long enough for any prompt of a narrow job, and no longer: the cache is planned for all
+            // sequences.
+            RETORT_TRY(const model::Weights weights, model::load_weights(teacher_));
+            engine_options.context_length = std::min<std::int64_t>(2048, weights.config.context_length);
             RETORT_TRY(LoadedModel local, load_model(teacher_.string(), engine_options));
             serve::ServerOptions server_options;
             server_options.model_id = model_name();

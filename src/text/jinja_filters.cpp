@@ -57,6 +57,30 @@ Result<Value> trim(Interpreter& interpreter, const Value& value, const Arguments
     return interpreter.make_string(std::string(strip(text, set, true, true)));
 }
 
+// Words begin after white space, a hyphen or an opening bracket; str.title() sees more of them.
+std::string title_words(std::string_view text) {
+    std::string out;
+    std::size_t begin = 0;
+    const auto flush = [&](std::size_t end) {
+        if (end <= begin) return;
+        const std::size_t first = decode_valid(text, begin).length;
+        out +=
+            to_upper(text.substr(begin, first)) + to_lower(text.substr(begin + first, end - begin - first));
+    };
+    for (std::size_t at = 0; at < text.size();) {
+        const Decoded c = decode_valid(text, at);
+        if (is_python_space(c.point) || c.point == '-' || c.point == '(' || c.point == '{' ||
+            c.point == '[' || c.point == '<') {
+            flush(at);
+            out += text.substr(at, c.length);
+            begin = at + c.length;
+        }
+        at += c.length;
+    }
+    flush(text.size());
+    return out;
+}
+
 template <std::string (*function)(std::string_view)>
 Result<Value> change_case(Interpreter& interpreter, const Value& value, const Arguments& arguments) {
     RETORT_CHECK(arguments.check("a filter of case", {}));
@@ -463,6 +487,7 @@ Result<Value> round_filter(Interpreter&, const Value& value, const Arguments& ar
     if (!value.is_number() || precision < 0 || precision > 300) {
         return fail(ErrorCode::invalid_argument, "round of a '{}' to {} places", type_name(value), precision);
     }
+    if (method == "common" && value.is_integer()) return Value::integer(value.as_integer());
     if (method == "common") {
         // Printing rounds the exact value half to even, as Python does.
         const std::string text = fmt::format("{:.{}f}", value.as_number(), precision);
@@ -578,7 +603,7 @@ const std::unordered_map<std::string_view, FilterFunction>& filters() {
         {"sort", sort_filter},
         {"string", string_filter},
         {"sum", sum_filter},
-        {"title", change_case<to_title>},
+        {"title", change_case<title_words>},
         {"tojson", tojson},
         {"trim", trim},
         {"unique", unique},

@@ -102,7 +102,7 @@ Result<Value> split(Interpreter& interpreter, std::string_view text, const Argum
         text = strip(text, std::nullopt, true, false);
         while (!text.empty()) {
             if (left-- == 0) {
-                parts.push_back(strip(text, std::nullopt, false, true));
+                parts.push_back(text);
                 break;
             }
             std::size_t end = 0;

@@ -113,7 +113,7 @@ const std::unordered_map<std::string_view, Test>& tests() {
         RETORT_PLAIN_TEST("mapping", v.as_dict() != nullptr),
         RETORT_PLAIN_TEST("iterable", iterable(v)),
         RETORT_PLAIN_TEST("sequence", is_sequence(v)),
-        RETORT_PLAIN_TEST("callable", v.is<std::shared_ptr<const Callable>>()),
+        RETORT_PLAIN_TEST("callable", v.is_undefined() || v.is<std::shared_ptr<const Callable>>()),
         RETORT_PLAIN_TEST("lower", is_case(v, false)),
         RETORT_PLAIN_TEST("upper", is_case(v, true)),
         RETORT_EQUALITY_TEST("equalto", false),

@@ -100,9 +100,9 @@ def byte_symbols():
     return [table[byte] for byte in range(256)]
 
 
-def make_tiny_model(folder, seed=0, layers=2, context=256):
+def make_tiny_model(folder, seed=0, layers=2, context=256, end_scale=1.0):
     """A whole Hugging Face folder: a Llama of random weights whose tokens are bytes. It babbles, but by all the
-    code that a real one runs."""
+    code that a real one runs. A larger end_scale makes it end its turn sooner."""
     hidden, mlp, heads, kv_heads = 32, 64, 4, 2
     symbols = byte_symbols()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -142,6 +142,8 @@ def make_tiny_model(folder, seed=0, layers=2, context=256):
     for name, shape in sorted(shapes.items()):
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)
         values = [1.0] * count if len(shape) == 1 else [rng.gauss(0, 0.3) for _ in range(count)]
+        if name == "model.embed_tokens.weight":
+            values[258 * hidden:259 * hidden] = [value * end_scale for value in values[258 * hidden:259 * hidden]]
         begin = len(data)
         data += struct.pack(f"<{count}f", *values)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, len(data)]}

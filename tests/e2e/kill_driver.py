@@ -29,7 +29,7 @@ source = "teacher"
 prompts = ["prompts.txt"]
 terms = "terms.toml"
 temperature = 1.0
-max_tokens = 40
+max_tokens = 80
 concurrency = 4
 [curate]
 near_duplicate_similarity = 2
@@ -65,7 +65,7 @@ ship_type = "q8_0"
 
 
 def make_recipe(folder):
-    make_tiny_model(folder / "teacher", layers=4, context=512)
+    make_tiny_model(folder / "teacher", layers=4, context=2048, end_scale=3.0)
     (folder / "prompts.txt").write_text("".join(f"Tell me about thing {i}.\n" for i in range(60)))
     (folder / "terms.toml").write_text(TERMS)
     (folder / "tiny.toml").write_text(RECIPE)

@@ -1,0 +1,142 @@
+// Attention over pages against the dense reference in double precision, and the threads that share it out.
+#include "tensor/decode_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "base/parallel.h"
+#include "base/random.h"
+#include "tensor/dispatch.h"
+#include "tensor/team.h"
+
+namespace retort::tensor {
+namespace {
+
+constexpr double epsilon = 5.96e-8;
+
+// One sequence of `length` tokens, its pages in a shuffled order among others that hold large numbers.
+struct Sequence {
+    AttentionShape shape;
+    std::int64_t length;
+    std::vector<float> qkv;
+    std::vector<std::int32_t> pages;
+    std::vector<float> memory;
+    PagedKeyValues cache;
+
+    Sequence(const AttentionShape& with, std::int64_t tokens) : shape(with), length(tokens) {
+        base::RandomStream random(static_cast<std::uint64_t>(tokens), 5);
+        qkv.resize(static_cast<std::size_t>(length * shape.row_size()));
+        for (float& value : qkv) value = static_cast<float>(random.normal());
+        const std::int64_t count = (length + kv_page_tokens - 1) / kv_page_tokens;
+        pages.resize(static_cast<std::size_t>(count));
+        std::iota(pages.begin(), pages.end(), 1);
+        for (std::size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[random.below(i)]);
+        const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
+        const std::int64_t stride = 2 * kv_size * kv_page_tokens + 7;
+        memory.assign(static_cast<std::size_t>((count + 2) * stride), 1e30F);
+        cache = {memory.data(), stride};
+        for (std::int64_t t = 0; t < length; ++t) {
+            const float* key = qkv.data() + t * shape.row_size() + shape.query_size();
+            store_key_value(cache, shape, pages.data(), t, key, key + kv_size);
+        }
+    }
+
+    std::vector<float> attend(std::int64_t first, std::int64_t last) const {
+        std::vector<PagedQuery> queries;
+        for (std::int64_t t = first; t < last; ++t) queries.push_back({pages.data(), t + 1});
+        std::vector<float> out(static_cast<std::size_t>((last - first) * shape.query_size()));
+        paged_attention(cache, shape, queries, qkv.data() + first * shape.row_size(), shape.row_size(),
+                        out.data(), shape.query_size());
+        return out;
+    }
+};
+
+// A score of head_dim products of numbers up to 4.5 is off by at most (head_dim + 2)·ε·Σ|q·k|/√head_dim, for
+// which head_dim·2/√head_dim is ample; weights by twice that relatively, plus a few ε for exp and length·ε
+// for sums; values are below 5.
+double tolerance(const AttentionShape& shape, std::int64_t length) {
+    const auto dim = static_cast<double>(shape.head_dim);
+    const double score = (dim + 2) * epsilon * 2 * std::sqrt(dim);
+    return 5 * (2 * score + (static_cast<double>(length) + 16) * epsilon);
+}
+
+class EveryIsaAttention : public ::testing::TestWithParam<base::Isa> {};
+
+TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
+    if (GetParam() > base::detected_isa()) GTEST_SKIP() << "not on this machine";
+    apply_isa_limit();
+    limit_isa(GetParam());
+    for (const AttentionShape& shape : {AttentionShape{9, 3, 64}, AttentionShape{4, 4, 8},
+                                        AttentionShape{8, 2, 20}, AttentionShape{10, 2, 32}}) {
+        for (const std::int64_t length : {1, 16, 17, 255, 257, 530}) {
+            const Sequence sequence(shape, length);
+            std::vector<float> expected(static_cast<std::size_t>(length * shape.query_size()));
+            const std::int32_t starts[] = {0, static_cast<std::int32_t>(length)};
+            attention_reference(sequence.qkv.data(), starts, shape, expected.data());
+            const std::int64_t first = std::max<std::int64_t>(0, length - 3);
+            const auto out = sequence.attend(first, length);
+            for (std::size_t i = 0; i < out.size(); ++i) {
+                ASSERT_NEAR(out[i], expected[static_cast<std::size_t>(first * shape.query_size()) + i],
+                            tolerance(shape, length))
+                    << "head_dim " << shape.head_dim << ", length " << length;
+            }
+        }
+    }
+    limit_isa(base::active_isa());
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, EveryIsaAttention,
+                         ::testing::Values(base::Isa::scalar, base::Isa::avx2, base::Isa::avx512),
+                         [](const auto& suite) { return std::string(base::isa_name(suite.param)); });
+
+TEST(PagedAttention, of_a_query_has_the_same_bits_in_every_batch) {
+    const AttentionShape shape{6, 2, 32};
+    const Sequence sequence(shape, 600);
+    const auto all = sequence.attend(540, 600);  // past the batch from which OpenMP shares it out
+    for (std::int64_t t = 540; t < 600; t += 7) {
+        const auto alone = sequence.attend(t, t + 1);
+        EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + (t - 540) * shape.query_size(),
+                                 alone.size() * sizeof(float)));
+    }
+}
+
+TEST(Team, runs_every_item_once) {
+    const int threads = base::thread_count();
+    for (const int count : {1, 2, 4}) {
+        base::set_thread_count(count);
+        for (int round = 0; round < 2000; ++round) {
+            const std::int64_t items = round % 37;
+            std::vector<std::atomic<int>> runs(static_cast<std::size_t>(items));
+            team_each(items, [&](std::int64_t i) { runs[static_cast<std::size_t>(i)].fetch_add(1); });
+            for (const auto& times : runs) ASSERT_EQ(times.load(), 1);
+        }
+    }
+    base::set_thread_count(threads);
+}
+
+TEST(Team, works_from_inside_an_item_and_from_several_threads) {
+    std::atomic<std::int64_t> sum = 0;
+    const auto job = [&sum] {
+        base::set_thread_count(3);
+        for (int round = 0; round < 300; ++round) {
+            team_each(8,
+                      [&sum](std::int64_t i) { team_each(4, [&sum, i](std::int64_t j) { sum += i * j; }); });
+        }
+    };
+    std::thread other(job);
+    std::thread another(job);
+    job();
+    other.join();
+    another.join();
+    EXPECT_EQ(sum.load(), 3 * 300 * 28 * 6);
+}
+
+}  // namespace
+}  // namespace retort::tensor
