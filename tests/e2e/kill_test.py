@@ -39,9 +39,9 @@ test_share = 0.2
 keep_layers = 3
 layer_choice = "influence"
 [distill]
-epochs = 3
+epochs = 10
 learning_rate = 1e-3
-row_length = 128
+row_length = 192
 rows_per_step = 2
 rows_per_micro_batch = 1
 checkpoint_steps = 3
@@ -83,8 +83,9 @@ def weights_of(folder):
 
 
 def run(recipe, output, folder):
-    return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--quiet"], cwd=folder,
-                            env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    # One thread: the models are too small to share, and other work on the machine would only slow it down.
+    return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--quiet", "--threads", "1"],
+                            cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             start_new_session=True)
 
 
