@@ -89,7 +89,7 @@ Range interval_range(const MetricInfo& metric, const std::vector<ModelEntry>& mo
         const double high = m.high.value_or(m.value);
         if (only_near && !range.empty()) {
             const double span = std::max(range.high - range.low, 1e-9);
-            if (low < range.low - 1.5 * span || high > range.high + 1.5 * span) return;
+            if (low < range.low - 0.6 * span || high > range.high + 0.6 * span) return;
         }
         range.include(m.value);
         range.include(low);

@@ -25,6 +25,7 @@ h1{margin:0;font:600 38px/1.15 var(--serif);letter-spacing:-.01em;text-wrap:bala
 section{margin:0 0 52px}
 h2{margin:0 0 6px;font:600 23px/1.3 var(--serif)}
 h3{margin:0;font-size:15px;font-weight:600;line-height:1.35}
+.lead+.plots,h2+.plots{margin-top:16px}
 .lead{margin:0 0 20px;color:var(--soft);max-width:70ch}
 .verdict{background:var(--panel);border:1px solid var(--line);border-top:3px solid var(--distilled);border-radius:4px;padding:26px 30px 12px}
 .verdict .summary{margin:0 0 18px;font:400 21px/1.45 var(--serif);max-width:62ch;text-wrap:pretty}
@@ -57,7 +58,7 @@ figcaption{margin:0 0 12px}
 figcaption small{display:block;color:var(--soft);font-size:13px;line-height:1.4;margin-top:2px}
 svg{display:block;width:100%;height:auto;overflow:visible}
 figure>svg{max-width:520px;margin-top:auto}
-.plots.three figure>svg{max-width:400px}.plots.small figure>svg{max-width:280px}
+.plots.three figure>svg,.plots.two figure>svg{max-width:400px}.plots.small figure>svg{max-width:280px}
 svg text{font-family:var(--sans);fill:var(--ink);font-variant-numeric:tabular-nums}
 svg .tick{font-size:11.5px;fill:var(--soft)}svg .label{font-size:13px}svg .value{font-size:13px;font-weight:600}
 .grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1;opacity:.55}

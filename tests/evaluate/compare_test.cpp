@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "tensor/adamw.h"
 
@@ -155,14 +156,44 @@ double at(const PairScores& scores, std::int64_t cluster, Column column) {
     return scores.sums.row(cluster)[column_index(column)];
 }
 
+// Thousands of tiny products: on a busy machine, waking a second thread for each would take most of the time.
+class OneThread {
+  public:
+    OneThread() { base::set_thread_count(1); }
+    OneThread(const OneThread&) = delete;
+    OneThread& operator=(const OneThread&) = delete;
+    ~OneThread() { base::set_thread_count(threads_); }
+
+  private:
+    int threads_ = base::thread_count();
+};
+
+TEST(Compare, the_number_of_threads_changes_no_more_than_rounding) {
+    const auto student = model(1, 16, 1);
+    const auto teacher = model(2, 24, 2);
+    const auto teacher_input = input_of(teacher);
+    const auto rows = packed(random_sequences(12, 3), 12);
+    const auto several = evaluate_pair(input_of(student), &teacher_input, views(rows));
+    const OneThread one_thread;
+    const auto one = evaluate_pair(input_of(student), &teacher_input, views(rows));
+    ASSERT_TRUE(several && one);
+    // Rounding of the products may follow how they are split: the tolerance of the next test, where a sum of
+    // at most 40 tokens stands.
+    const double tolerance = 40 * 24 * 10 * static_cast<double>(std::numeric_limits<float>::epsilon());
+    for (std::size_t i = 0; i < one->sums.values.size(); ++i) {
+        EXPECT_NEAR(several->sums.values[i], one->sums.values[i], tolerance);
+    }
+}
+
 TEST(Compare, chunked_and_packed_equal_dense_and_alone) {
+    const OneThread one_thread;
     const auto student = model(1, 16, 1);
     const auto teacher = model(2, 24, 2);
     const auto sequences = random_sequences(12, 3);
     const auto expected = dense(student, teacher, sequences);
     for (const std::size_t in_a_row : {1U, 3U, 12U}) {
         const auto rows = packed(sequences, in_a_row);
-        for (const TileOptions tile : {TileOptions{}, {1, 1}, {7, 10}, {1000, 60}}) {
+        for (const TileOptions tile : {TileOptions{}, {5, 3}, {7, 10}, {1000, 60}}) {
             const auto teacher_input = input_of(teacher);
             const auto scores = evaluate_pair(input_of(student), &teacher_input, views(rows), tile);
             ASSERT_TRUE(scores) << scores.error().message;
@@ -186,6 +217,7 @@ TEST(Compare, chunked_and_packed_equal_dense_and_alone) {
 }
 
 TEST(Compare, a_model_agrees_with_itself_and_is_as_sure_as_itself) {
+    const OneThread one_thread;
     const auto teacher = model(2, 24, 2);
     const auto rows = packed(random_sequences(10, 5), 4);
     const auto input = input_of(teacher);
@@ -202,6 +234,7 @@ TEST(Compare, a_model_agrees_with_itself_and_is_as_sure_as_itself) {
 }
 
 TEST(Compare, without_a_teacher) {
+    const OneThread one_thread;
     const auto student = model(1, 16, 1);
     const auto teacher = model(1, 16, 2);
     const auto rows = packed(random_sequences(6, 5), 4);
@@ -215,6 +248,7 @@ TEST(Compare, without_a_teacher) {
 }
 
 TEST(Compare, bf16_stays_near_f32) {
+    const OneThread one_thread;
     const auto student = model(1, 16, 1);
     const auto teacher = model(2, 24, 2);
     const auto rows = packed(random_sequences(8, 5), 4);
@@ -263,6 +297,7 @@ TEST(Compare, calibration_error_by_hand) {
 }
 
 TEST(Compare, bad_input_is_named) {
+    const OneThread one_thread;
     const auto student = model(1, 16, 1);
     auto other_config = config(1, 16);
     other_config.vocab_size = vocab + 3;
