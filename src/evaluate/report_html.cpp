@@ -125,11 +125,6 @@ std::string figure(const std::string& title, const std::string& note, const std:
     return html + "</figcaption>" + drawing + "</figure>";
 }
 
-// Two in a row where three would leave one alone.
-std::string_view plots_class(std::size_t count) {
-    return count % 3 == 1 ? "plots two" : "plots three";
-}
-
 std::string_view direction(const MetricInfo& metric) {
     if (metric.better == Better::lower) return " Lower is better.";
     return metric.better == Better::higher ? " Higher is better." : "";
@@ -146,7 +141,7 @@ std::string comparison_sections(const ComparisonReport& report) {
     if (!quality.empty()) {
         html += "<section>" + heading("How alike, how good", "");
         html += comparison_table(report, quality, "Held-out answers only. Ranges are 95 % intervals.");
-        html += fmt::format("</section><section><div class=\"{}\">", plots_class(quality.size()));
+        html += "</section><section><div class=\"plots three\">";
         for (const MetricInfo* metric : quality) {
             html += figure(metric->name, metric->note + std::string(direction(*metric)),
                            interval_plot(*metric, report.models));
@@ -154,8 +149,7 @@ std::string comparison_sections(const ComparisonReport& report) {
         html += "</div></section>";
     }
     if (!cost.empty()) {
-        html += "<section>" + heading("What it costs to run", "") +
-                fmt::format("<div class=\"{}\">", plots_class(cost.size()));
+        html += "<section>" + heading("What it costs to run", "") + "<div class=\"plots three\">";
         for (const MetricInfo* metric : cost) {
             const std::string unit = metric->unit.empty() ? "" : ", " + metric->unit;
             html += figure(metric->name + unit, metric->note + std::string(direction(*metric)),

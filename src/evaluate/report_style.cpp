@@ -58,7 +58,7 @@ figcaption{margin:0 0 12px}
 figcaption small{display:block;color:var(--soft);font-size:13px;line-height:1.4;margin-top:2px}
 svg{display:block;width:100%;height:auto;overflow:visible}
 figure>svg{max-width:520px;margin-top:auto}
-.plots.three figure>svg,.plots.two figure>svg{max-width:400px}.plots.small figure>svg{max-width:280px}
+.plots.three figure>svg{max-width:400px}.plots.small figure>svg{max-width:280px}
 svg text{font-family:var(--sans);fill:var(--ink);font-variant-numeric:tabular-nums}
 svg .tick{font-size:11.5px;fill:var(--soft)}svg .label{font-size:13px}svg .value{font-size:13px;font-weight:600}
 .grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1;opacity:.55}
