@@ -1,7 +1,9 @@
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "tensor/linear_packed.h"
+#include "tensor/quantised.h"
 #include "tensor/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,6 +25,59 @@ using VI16 = hn::Vec<I16>;
 
 constexpr int lanes = HWY_MIN(HWY_LANES(float), 16);
 constexpr int parts = static_cast<int>(packed_rows) / lanes;  // vectors that 16 rows take
+
+#if HWY_TARGET == HWY_SCALAR
+
+// One lane holds no pairs of 16-bit numbers: plain loops instead, which also say what the vectors do.
+float read_scale(bool wide, const std::uint8_t* from, std::int64_t index) {
+    if (!wide) return f16_to_f32(reinterpret_cast<const std::uint16_t*>(from)[index]);
+    return reinterpret_cast<const float*>(from)[index];
+}
+
+float RowProduct(const PackedFormat& f, const std::uint8_t* run, std::int64_t runs, std::int64_t row,
+                 const PackedActivations& x, std::int64_t token) {
+    const int per_half = 16 / f.bits;
+    const std::uint32_t mask = (1U << static_cast<unsigned>(f.bits)) - 1;
+    float total = 0;
+    for (std::int64_t r = 0; r < runs; ++r, run += f.run_bytes()) {
+        const std::int16_t* x_run = x.codes.data() + token * x.cols + r * 32;
+        const std::uint8_t* scales = run + f.code_bytes();
+        for (int begin = 0; begin < 32; begin += f.block) {
+            const std::int64_t index = (token * runs + r) * 32 / f.block + begin / f.block;
+            std::int32_t sum = 0;
+            for (int i = begin; i < begin + f.block; ++i) {
+                std::uint32_t word = 0;
+                std::memcpy(&word, run + i / 2 / per_half * 64 + row * 4, sizeof word);
+                const std::uint32_t code = (word >> (16 * (i % 2) + i / 2 % per_half * f.bits)) & mask;
+                sum += (f.bits == 8 ? static_cast<std::int8_t>(code) : static_cast<std::int32_t>(code)) *
+                       x_run[i];
+            }
+            if (f.excess_eight)
+                sum -= 8 * (f.block == 32 ? x.sums32 : x.sums16)[static_cast<std::size_t>(index)];
+            const std::int64_t at = begin / f.block * packed_rows + row;
+            total += read_scale(f.wide_scales, scales, at) *
+                     x.scales[static_cast<std::size_t>(token * runs + r)] * static_cast<float>(sum);
+            if (f.has_minimum) {
+                total += read_scale(f.wide_scales, scales + f.scale_bytes(), at) *
+                         (f.block == 32 ? x.values32 : x.values16)[static_cast<std::size_t>(index)];
+            }
+        }
+    }
+    return total;
+}
+
+void PackedProducts(const PackedMatrix& matrix, std::int64_t first, std::int64_t last,
+                    const PackedActivations& x, float* out, std::int64_t out_stride) {
+    for (std::int64_t t = 0; t < x.tokens; ++t) {
+        for (std::int64_t r = 0; r < (last - first) * packed_rows; ++r) {
+            const std::uint8_t* group = matrix.data.data() + (first + r / packed_rows) * matrix.group_bytes();
+            out[t * out_stride + r] =
+                RowProduct(matrix.format, group, matrix.cols / 32, r % packed_rows, x, t);
+        }
+    }
+}
+
+#else
 
 // Codes number s of each 16-bit half.
 template <int kBits, int kShift>
@@ -179,6 +234,8 @@ void PackedProducts(const PackedMatrix& matrix, std::int64_t first, std::int64_t
     return run(Kernel<4, 32, false, false, true>());                     // q4_0
 }
 
+#endif  // HWY_SCALAR
+
 void PackActivations(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,
                      PackedActivations& to) {
     const F d;
@@ -187,12 +244,18 @@ void PackActivations(const float* x, std::int64_t x_stride, std::int64_t first, 
     const std::int64_t runs = to.cols / 32;
     for (std::int64_t i = first * runs; i < last * runs; ++i) {
         const float* from = x + i / runs * x_stride + i % runs * 32;
-        VF largest = hn::Abs(hn::LoadU(d, from));
-        for (int v = lanes; v < 32; v += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(d, from + v)));
+        VF largest = hn::Zero(d);
+        VF poison = hn::Zero(d);  // 0·x is 0 unless x is infinite or no number; maxima would lose the latter
+        for (int v = 0; v < 32; v += lanes) {
+            const VF value = hn::LoadU(d, from + v);
+            largest = hn::Max(largest, hn::Abs(value));
+            poison = hn::MulAdd(value, hn::Zero(d), poison);
+        }
         const float peak = hn::GetLane(hn::MaxOfLanes(d, largest));
+        const bool finite = hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
+        const float scale = finite ? peak / 32767.0F : std::numeric_limits<float>::quiet_NaN();
         // A run too small for its inverse to be finite is as good as zero.
-        const float scale = peak / 32767.0F;
-        const float inverse = peak > 1e-30F ? 32767.0F / peak : 0.0F;
+        const float inverse = finite && peak > 1e-30F ? 32767.0F / peak : 0.0F;
         const VF factor = hn::Set(d, inverse);
         std::int32_t sums[2] = {};
         for (int half = 0; half < 2; ++half) {
