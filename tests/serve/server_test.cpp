@@ -413,6 +413,10 @@ TEST_F(ServerTest, a_server_that_cannot_wait_cuts_answers_off) {
     base::set_interrupted(false);
     asking.join();
     EXPECT_FALSE(response);
+    // The cancelled request leaves the engine on its own thread, a moment after the answer was cut.
+    for (int wait = 0; wait < 500 && engine_->running() > 0; ++wait) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
     EXPECT_EQ(engine_->running(), 0U);
 }
 
