@@ -7,9 +7,13 @@ folder=${2:-docs/commands}
 mkdir -p "$folder"
 rm -f "$folder"/*.md
 
-# The help lists "  name   summary" under group titles; the groups end where the commands that are not there begin.
+# The names in the sections of commands: of the program, every section but the options; of a command, "Commands:".
 commands_of() {
-  "$retort" "$@" --help | awk '/^(Options|Not in this version yet|Examples):/{on=0;next} /^[A-Z][a-z]+:$/{on=1;next} on && /^  [a-z]/{print $1}'
+  "$retort" "$@" --help | awk -v program=$(($# == 0)) '
+    /^Not in this version yet:/ { exit }
+    /^[A-Z][A-Za-z ]*:$/ { on = program ? $0 != "Options:" : $0 == "Commands:"; next }
+    /^$/ { on = 0 }
+    on && /^  [a-z]/ { print $1 }'
 }
 page() {
   local file=$folder/$(IFS=-; echo "$*").md

@@ -40,16 +40,25 @@ std::string value_name(const CLI::Option* option) {
     return name.substr(0, colon);
 }
 
+std::string positional_name(const CLI::Option* option) {
+    std::string name = option->get_name(true, false);
+    for (char& c : name) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+    return name;
+}
+
 class HelpFormatter : public CLI::Formatter {
   public:
+    HelpFormatter() { label("Positionals", "Arguments"); }
+
     std::string make_option(const CLI::Option* option, bool is_positional) const override {
-        std::string left = option->get_name(is_positional, true);
+        std::string left = is_positional ? positional_name(option) : option->get_name(false, true);
         if (is_positional && !option->get_required()) left = "[" + left + "]";
         const bool is_flag = option->get_expected_max() == 0;
         if (!is_positional && !is_flag) left += " " + value_name(option);
         std::string right = option->get_description();
         if (option->get_required() && !is_positional) right += " (required)";
-        if (!is_flag && !option->get_default_str().empty()) right += " [" + option->get_default_str() + "]";
+        if (!is_flag && !option->get_default_str().empty() && option->get_default_str() != "[]")
+            right += " [" + option->get_default_str() + "]";
         return two_columns(left, right);
     }
 
@@ -58,7 +67,7 @@ class HelpFormatter : public CLI::Formatter {
         if (!command->get_subcommands({}).empty()) return usage + " COMMAND [OPTIONS]\n";
         for (const CLI::Option* option : command->get_options()) {
             if (!option->get_positional()) continue;
-            std::string word = option->get_name(true, false);
+            std::string word = positional_name(option);
             if (option->get_expected_max() > 1) word += "...";
             usage += option->get_required() ? " " + word : " [" + word + "]";
         }

@@ -143,6 +143,11 @@ def make_tiny_model(folder, seed=0, layers=2, context=256, end_scale=1.0):
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)
         values = [1.0] * count if len(shape) == 1 else [rng.gauss(0, 0.3) for _ in range(count)]
         if name == "model.embed_tokens.weight":
+            # Bytes that print stand out, so that its likeliest text can be read.
+            for byte in range(256):
+                if not 32 <= byte < 127:
+                    row = slice(byte * hidden, (byte + 1) * hidden)
+                    values[row] = [value * 0.1 for value in values[row]]
             values[258 * hidden:259 * hidden] = [value * end_scale for value in values[258 * hidden:259 * hidden]]
         begin = len(data)
         data += struct.pack(f"<{count}f", *values)
