@@ -293,6 +293,8 @@ Arguments rest_of(const Arguments& arguments, std::size_t count) {
 }
 
 Result<Value> map_filter(Interpreter& interpreter, const Value& value, const Arguments& arguments) {
+    if (!truthy(value))
+        return interpreter.make_list({}, List::Kind::generator);  // none counts as nothing here
     RETORT_TRY(std::vector<Value> items, interpreter.to_items(value));
     const Value* attribute = arguments.get(SIZE_MAX, "attribute");
     if (arguments.positional.empty() && attribute != nullptr) {
@@ -318,6 +320,7 @@ Result<Value> map_filter(Interpreter& interpreter, const Value& value, const Arg
 
 template <bool by_attribute, bool keep>
 Result<Value> select_filter(Interpreter& interpreter, const Value& value, const Arguments& arguments) {
+    if (!truthy(value)) return interpreter.make_list({}, List::Kind::generator);
     RETORT_TRY(std::vector<Value> items, interpreter.to_items(value));
     constexpr std::size_t test_index = by_attribute ? 1 : 0;
     if (by_attribute && arguments.positional.empty()) {

@@ -1,5 +1,6 @@
 // Methods of strings, lists and dicts.
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 
 #include "text/jinja_interpreter.h"
@@ -206,6 +207,42 @@ Result<Value> search(const std::string& text, std::string_view method, const Arg
         static_cast<std::int64_t>(length_in_characters(std::string_view(text).substr(0, at))));
 }
 
+// str.format() with fields that hold no more than a place or a name: "{} {0} {name}".
+Result<Value> format(Interpreter& interpreter, std::string_view text, const Arguments& arguments) {
+    std::string out;
+    std::size_t automatic = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const char c = text[at];
+        if ((c == '{' || c == '}') && at + 1 < text.size() && text[at + 1] == c) {
+            out += c;
+            ++at;
+        } else if (c == '{') {
+            const std::size_t close = text.find('}', at);
+            if (close == std::string_view::npos)
+                return fail(ErrorCode::invalid_argument, "format(): expected '}}'");
+            const std::string_view field = text.substr(at + 1, close - at - 1);
+            if (field.find_first_of(".[!:{") != std::string_view::npos) {
+                return fail(ErrorCode::unsupported, "format() with a field {{{}}} is not supported", field);
+            }
+            std::size_t index = 0;
+            const auto [end, code] = std::from_chars(field.data(), field.data() + field.size(), index);
+            const bool number = code == std::errc() && end == field.data() + field.size();
+            if (field.empty()) index = automatic++;
+            const Value* value = arguments.get(field.empty() || number ? index : SIZE_MAX, field);
+            if (value == nullptr)
+                return fail(ErrorCode::invalid_argument, "format(): no argument for {{{}}}", field);
+            RETORT_TRY(const std::string piece, interpreter.to_text(*value));
+            out += piece;
+            at = close;
+        } else if (c == '}') {
+            return fail(ErrorCode::invalid_argument, "format(): a single '}}'");
+        } else {
+            out += c;
+        }
+    }
+    return interpreter.make_string(std::move(out));
+}
+
 Result<Value> string_method(Interpreter& interpreter, const Value& self, std::string_view name,
                             const Arguments& arguments) {
     const std::string& text = self.text();
@@ -268,8 +305,9 @@ Result<Value> string_method(Interpreter& interpreter, const Value& self, std::st
     if (name == "zfill" || name == "ljust" || name == "rjust" || name == "center") {
         return pad(interpreter, name, text, arguments);
     }
-    if (name == "format" || name == "encode" || name == "casefold" || name == "expandtabs" ||
-        name == "translate" || name == "swapcase") {
+    if (name == "format") return format(interpreter, text, arguments);
+    if (name == "encode" || name == "casefold" || name == "expandtabs" || name == "translate" ||
+        name == "swapcase") {
         return fail(ErrorCode::unsupported, "the string method {}() is not supported", name);
     }
     RETORT_CHECK(arguments.check(name, {}));

@@ -23,6 +23,14 @@ Result<ExpressionPointer> Parser::make_binary(Kind kind, std::string name, Expre
     auto node = make(kind);
     node->line = left->line;
     node->name = std::move(name);
+    // In Jinja 2 such a text would escape the plain text it is added to, as HTML.
+    for (const Expression* side : {left.get(), right.get()}) {
+        const bool marked = side->name == "safe" || side->name == "e" || side->name == "escape";
+        if (side->kind == Kind::filter && marked) {
+            return error(ErrorCode::unsupported, "the filter '{}' beside {} is not supported", side->name,
+                         node->name);
+        }
+    }
     RETORT_CHECK(adopt(*node, std::move(left)));
     RETORT_CHECK(adopt(*node, std::move(right)));
     return node;

@@ -324,7 +324,7 @@ Result<formats::GgufMetadata> Tokenizer::to_gguf(std::int64_t vocab_size,
     details.chat_template = chat_template;
     details.bos = self.bos;
     details.eos = self.eos;
-    details.unknown = self.unknown;
+    details.unknown = self.unknown >= 0 ? self.unknown : token_to_id(self.spec.unknown_token);
     details.padding = self.padding;
     details.adds_bos = adds_bos();
     details.adds_eos = !self.post_processor.after.empty() && self.post_processor.after.back() == self.eos;

@@ -287,6 +287,13 @@ Result<formats::GgufMetadata> spec_to_gguf(const TokenizerSpec& spec, const Gguf
     std::string pre = "default";
     bool add_prefix = false;
     if (sentencepiece) {
+        const auto is_byte = [](const std::string& token) {
+            return token.size() == 6 && token.starts_with("<0x");
+        };
+        if (std::count_if(spec.tokens.begin(), spec.tokens.end(), is_byte) != 256) {
+            return fail(ErrorCode::unsupported,
+                        "GGUF cannot express a SentencePiece vocabulary without its 256 byte tokens");
+        }
         add_prefix = spec.normalizer == spm_normalizer(true);
         const Json* const type = formats::json_find(spec.pre_tokenizer, "type");
         const bool metaspace = type != nullptr && *type == "Metaspace" && spec.normalizer.is_null();

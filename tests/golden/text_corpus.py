@@ -169,4 +169,5 @@ def main():
         print("%-9s %9d ids, %6.2f MB/s on one thread" % (name, sum(map(len, ids)), best), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,9 @@ line #}c
 {{ 'banana'.find('an') }} {{ 'banana'.rfind('an') }} {{ 'banana'.count('a') }} {{ 'banana'.find('x') }} {{ 'añb'.find('b') }} {{ 'a\nb\r\nc'.splitlines() }} {{ ', '.join(['a', 'b']) }} {{ 'banana'.index('n') }}
 {{ '12'.isdigit() }} {{ 'ab'.isalpha() }} {{ 'a1'.isalnum() }} {{ ' '.isspace() }} {{ 'AB'.isupper() }} {{ 'ab'.islower() }} {{ ''.isdigit() }} {{ '½'.isnumeric() }}
 {{ 'prefix-x'.removeprefix('prefix-') }} {{ 'x.txt'.removesuffix('.txt') }} {{ '7'.zfill(3) }} {{ '-7'.zfill(4) }} [{{ 'a'.ljust(3) }}] [{{ 'a'.rjust(3, '.') }}] [{{ 'ab'.center(5) }}] [{{ 'abc'.center(6) }}] {{ 'a-b-c'.partition('-') }} {{ 'a-b-c'.rpartition('-') }} {{ 'abc'.partition('x') }}
+{{ 'a{}b{}'.format(1, 'x') }} {{ '{1}{0}{n}{{}}'.format(1, 2, n=none) }} {{ none | selectattr('a') | list }} {{ none | map('upper') | list }} {{ 0 | reject | list }}
+{{ '{}'.format() }}
+{{ '{x'.format(1) }}
 {{ list.index(1) }} {{ list.count(1) }} {{ words.copy() }} {{ dict.copy() | length }}
 {{ name is defined }} {{ missing is defined }} {{ missing is undefined }} {{ none is none }} {{ name is string }} {{ dict is mapping }} {{ list is iterable }} {{ list is sequence }} {{ 'a' is iterable }} {{ number is number }} {{ yes is boolean }} {{ yes is number }} {{ yes is integer }} {{ number is integer }} {{ pi is float }} {{ dict is sequence }} {{ missing is iterable }} {{ none is iterable }} {{ missing is sequence }}
 {{ 3 is odd }} {{ 4 is even }} {{ 9 is divisibleby(3) }} {{ 9 is divisibleby 2 }} {{ 1 is equalto 1 }} {{ 1 is eq(2) }} {{ 'a' is in 'abc' }} {{ 2 is in [1, 2] }} {{ 1 is not none }} {{ 1 is lt 2 }} {{ 'abc' is lower }} {{ 'ABC' is upper }} {{ true is true }} {{ 1 is true }} {{ false is false }} {{ none is sameas none }} {{ m is callable }} {{ 'upper' is filter }} {{ 'zzz' is filter }}
