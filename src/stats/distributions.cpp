@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numbers>
 
@@ -71,8 +72,9 @@ double beta_fraction(double a, double b, double x) {
     double c = 1;
     double d = 1 / away_from_zero(1 - (a + b) * x / (a + 1));
     double result = d;
-    const double limit = 200 + 20 * std::sqrt(std::max(a, b));
-    for (double m = 1; m < limit; ++m) {
+    const auto limit = static_cast<std::int64_t>(200 + 20 * std::sqrt(std::max(a, b)));
+    for (std::int64_t step = 1; step < limit; ++step) {
+        const auto m = static_cast<double>(step);
         const double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
         d = 1 / away_from_zero(1 + even * d);
         c = away_from_zero(1 + even / c);
