@@ -1,10 +1,11 @@
 #include "tensor/linear_packed.h"
 
+#include <algorithm>
 #include <cstring>
 
-#include "base/parallel.h"
 #include "tensor/linear_codes.h"
 #include "tensor/quantised.h"
+#include "tensor/team.h"
 
 namespace retort::tensor {
 
@@ -44,20 +45,40 @@ float read_scale(const PackedFormat& format, const std::uint8_t* base, std::int6
     return f16_to_f32(half);
 }
 
+// Eight 4-bit codes, one a byte, as the 32 bits of a line: even columns in the low half, odd ones in the
+// high.
+std::uint32_t line_of_nibbles(std::uint64_t bytes) {
+    const auto gather = [](std::uint64_t v) {  // bytes 0, 2, 4, 6 to nibbles 0 … 3
+        v &= 0x000f000f000f000fULL;
+        v = (v | v >> 12U) & 0x000000ff000000ffULL;
+        return static_cast<std::uint32_t>((v | v >> 24U) & 0xffffU);
+    };
+    return gather(bytes) | gather(bytes >> 8U) << 16U;
+}
+
+// Four 8-bit codes: columns 0, 2, 1, 3.
+std::uint32_t line_of_bytes(std::uint32_t bytes) {
+    return (bytes & 0xff0000ffU) | (bytes & 0x0000ff00U) << 8U | (bytes & 0x00ff0000U) >> 8U;
+}
+
 void pack_run(const PackedFormat& format, const CodeRun& codes, int row, std::uint8_t* run) {
-    const int offset = format.excess_eight ? 8 : 0;
-    // Four bytes a line, put together in a register.
-    const int per_half = 16 / format.bits;
-    const std::uint32_t mask = (1U << static_cast<unsigned>(format.bits)) - 1;
-    for (int line = 0; line < 8 * format.bits / 8; ++line) {
-        std::uint32_t word = 0;
-        for (int s = 0; s < per_half; ++s) {
-            const int column = 2 * (line * per_half + s);
-            const auto shift = static_cast<unsigned>(s * format.bits);
-            word |= (static_cast<std::uint32_t>(codes.code[column] + offset) & mask) << shift;
-            word |= (static_cast<std::uint32_t>(codes.code[column + 1] + offset) & mask) << (16 + shift);
+    std::uint8_t* lines = run + row * 4;
+    if (format.bits == 4) {
+        // In four bits, code + 8 is code with its sign bit flipped.
+        const std::uint64_t flip = format.excess_eight ? 0x0808080808080808ULL : 0;
+        for (int line = 0; line < 4; ++line) {
+            std::uint64_t bytes = 0;
+            std::memcpy(&bytes, codes.code + 8 * line, 8);
+            const std::uint32_t word = line_of_nibbles((bytes & 0x0f0f0f0f0f0f0f0fULL) ^ flip);
+            std::memcpy(lines + line * 64, &word, 4);
         }
-        std::memcpy(run + line * 64 + row * 4, &word, 4);
+    } else {
+        for (int line = 0; line < 8; ++line) {
+            std::uint32_t bytes = 0;
+            std::memcpy(&bytes, codes.code + 4 * line, 4);
+            const std::uint32_t word = line_of_bytes(bytes);
+            std::memcpy(lines + line * 64, &word, 4);
+        }
     }
     std::uint8_t* scales = run + format.code_bytes();
     std::uint8_t* minimums = scales + format.scale_bytes();
@@ -98,9 +119,10 @@ PackedMatrix pack_matrix(const MatrixView& matrix) {
     packed.rows = matrix.rows;
     packed.cols = matrix.cols;
     packed.data = Buffer<std::uint8_t>(packed.groups() * packed.group_bytes());
-    base::parallel_ranges(packed.groups(), 1, [&](std::int64_t first, std::int64_t last) {
+    team_each(packed.groups(), [&](std::int64_t group_index) {
         CodeRun codes{};
-        for (std::int64_t row = first * packed_rows; row < std::min(last * packed_rows, matrix.rows); ++row) {
+        const std::int64_t first = group_index * packed_rows;
+        for (std::int64_t row = first; row < std::min(first + packed_rows, matrix.rows); ++row) {
             std::uint8_t* group = packed.data.data() + row / packed_rows * packed.group_bytes();
             for (std::int64_t run = 0; run < matrix.cols / 32; ++run) {
                 read_codes(matrix.dtype, matrix.row(row), run, codes);
