@@ -172,7 +172,9 @@ TEST(Gguf, WriterRefusesWhatNobodyCouldRead) {
 }
 
 TEST(Gguf, Version2Reads) {
-    const auto file = Bytes().header(0, 1, 2).string("k").put(u32_type).put(std::uint32_t{5}).parse();
+    Bytes bytes;  // outlives the file, which is a view of it
+    bytes.header(0, 1, 2).string("k").put(u32_type).put(std::uint32_t{5});
+    const auto file = bytes.parse();
     ASSERT_TRUE(file) << file.error().message;
     EXPECT_EQ(*file->integer("k"), 5);
 }
