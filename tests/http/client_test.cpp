@@ -163,6 +163,27 @@ TEST(Client, waits_as_long_as_it_was_told_and_no_longer) {
     EXPECT_NE(total.error().message.find("timed out"), std::string::npos) << total.error().message;
 }
 
+TEST(Client, a_flood_does_not_outlast_the_deadline) {
+    Server flood([](int socket, int) {
+        (void)Server::read_request(socket);
+        Server::say(socket, "HTTP/1.1 200 OK\r\n\r\n");
+        const std::string piece(100'000, 'x');
+        while (!Server::peer_closes(socket, 0)) Server::say(socket, piece);
+    });
+    Client client;
+    ClientRequest request = get(flood.url());
+    request.total_seconds = 0.2;
+    StreamHandlers handlers;
+    const auto start = std::chrono::steady_clock::now();
+    handlers.on_body = [&](std::string_view) -> Status {
+        if (std::chrono::steady_clock::now() - start < std::chrono::seconds(5)) return {};
+        return fail(ErrorCode::internal, "the flood goes on");
+    };
+    const auto ended = client.send(request, handlers);
+    ASSERT_FALSE(ended);
+    EXPECT_NE(ended.error().message.find("timed out"), std::string::npos) << ended.error().message;
+}
+
 TEST(Client, ends_when_cancelled) {
     std::atomic<bool> closed{false};
     Server silent([&](int socket, int) {

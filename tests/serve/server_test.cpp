@@ -380,6 +380,20 @@ TEST_F(ServerTest, a_client_that_goes_frees_its_slot) {
     EXPECT_EQ(answer(chat("", "still here")).choices[0].content, "still here");
 }
 
+TEST_F(ServerTest, a_client_that_goes_before_the_first_token_frees_its_slot) {
+    start({}, {std::chrono::minutes(1), 1000});
+    std::atomic<bool> stop{false};
+    http::ClientRequest asked = request("POST", "/v1/chat/completions", chat_body(""));
+    asked.cancelled = [&] { return stop.load(); };
+    std::thread watcher([&] {
+        eventually([&] { return engine_->running() > 0; });
+        stop = true;
+    });
+    EXPECT_FALSE(client_.send(asked));
+    watcher.join();
+    EXPECT_TRUE(eventually([&] { return engine_->running() == 0; })) << "the engine waits for nobody";
+}
+
 TEST_F(ServerTest, a_stopping_server_lets_answers_end) {
     start({}, {std::chrono::milliseconds(10), 1000});
     Result<http::ClientResponse> response;
