@@ -15,7 +15,6 @@
 
 namespace retort::collect {
 
-namespace fs = std::filesystem;
 using formats::Json;
 
 namespace {

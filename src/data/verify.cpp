@@ -33,7 +33,9 @@ namespace {
 
 using RulePointer = std::shared_ptr<const Verifier::Rule>;
 
-constexpr Verdict passed{.passed = true};
+Verdict passed() {
+    return {.passed = true, .reason = {}};
+}
 
 template <typename... Args>
 Verdict failed(fmt::format_string<Args...> text, Args&&... args) {
@@ -174,7 +176,7 @@ class SentencesRule : public Verifier::Rule {
             RETORT_TRY(const std::string thing, fill(must_not_mention_, metadata));
             if (mentions(answer, thing)) return failed("mentions \"{}\"", thing);
         }
-        return passed;
+        return passed();
     }
 
   private:
@@ -219,7 +221,7 @@ class RegexRule : public Verifier::Rule {
         RETORT_TRY(const bool found, pattern_.matches(answer, whole_));
         if (found == invert_)
             return failed("{}", invert_ ? "matches the pattern" : "does not match the pattern");
-        return passed;
+        return passed();
     }
 
   private:
@@ -254,7 +256,7 @@ class NumericRule : public Verifier::Rule {
                                                               expected.denominator == given.denominator
                                                         : expected.value == given.value;
         const double slack = tolerance_ * std::max(1.0, std::abs(expected.value));
-        if (same || std::abs(expected.value - given.value) <= slack) return passed;
+        if (same || std::abs(expected.value - given.value) <= slack) return passed();
         return failed("gives {}, not {}", given_text, expected_text);
     }
 
@@ -281,7 +283,7 @@ class ChoiceRule : public Verifier::Rule {
                         "verifier of type choice: expected \"{}\" is no letter A-Z", expected);
         }
         const char given = final_choice(answer);
-        if (given == expected[0]) return passed;
+        if (given == expected[0]) return passed();
         if (given == 0) return failed("gives no choice");
         return failed("gives {}, not {}", given, expected);
     }
@@ -328,7 +330,7 @@ class EqualsRule : public Verifier::Rule {
     [[nodiscard]] Result<Verdict> check(std::string_view answer, const Json& metadata) const override {
         RETORT_TRY(const std::string expected, fill(expected_, metadata));
         const bool same = exact_ ? answer == expected : normalised_text(answer) == normalised_text(expected);
-        return same ? passed : failed("is not \"{}\"", expected);
+        return same ? passed() : failed("is not \"{}\"", expected);
     }
 
   private:
@@ -348,7 +350,7 @@ class CombinedRule : public Verifier::Rule {
             if (verdict.passed != all_) return verdict;
             if (!verdict.passed) reasons += (reasons.empty() ? "" : "; ") + verdict.reason;
         }
-        return all_ ? passed : Verdict{.passed = false, .reason = reasons};
+        return all_ ? passed() : Verdict{.passed = false, .reason = reasons};
     }
 
   private:

@@ -1,5 +1,6 @@
 // Whole runs against a teacher in this process, over a real socket.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -489,6 +490,34 @@ TEST(Collect, killed_at_any_instant_asks_nothing_twice_but_what_was_in_flight) {
     int doubled = 0;
     for (const auto& [prompt, count] : times) doubled += count - 1;
     EXPECT_LE(doubled, kills * options.pressure.max_concurrency);
+}
+
+TEST(Collect, a_full_disk_is_a_clear_error_and_loses_nothing) {
+    const fs::path folder = scratch("full");
+    const fs::path log = folder / "asked.log";
+    const TeacherProcess teacher(log);
+    const CollectOptions options = options_for(folder, teacher.url(), 60);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        // No file of this process may grow past 16 kB: a write then fails as on a full disk.
+        std::signal(SIGXFSZ, SIG_IGN);
+        const rlimit limit{16'000, 16'000};
+        ::setrlimit(RLIMIT_FSIZE, &limit);
+        const auto report = collect(options);
+        ::_exit(!report && report.error().code == ErrorCode::io &&
+                        report.error().message.find("answers.journal") != std::string::npos
+                    ? 7
+                    : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 7);
+    const auto report = collect(options);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_GT(report->there_before, 10);
+    EXPECT_EQ(report->there_before + report->asked, 60);
+    EXPECT_EQ(report->torn_bytes, 0U);
 }
 
 TEST(Answers, survive_a_torn_tail) {
