@@ -93,6 +93,7 @@ Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const Eng
         plan.page_count = std::min(one_sequence * plan.max_sequences, memory_bytes() / 4 / page_bytes);
     }
     if (plan.page_count < one_sequence) {
+        const std::int64_t token_bytes = page_bytes / page_tokens;
         if (options.context_length > 0 || plan.page_count < 1) {
             return fail(
                 ErrorCode::invalid_argument,
@@ -100,7 +101,7 @@ Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const Eng
                 "a shorter context or a larger cache",
                 base::bytes_text(static_cast<double>(plan.page_count * page_bytes)),
                 plan.page_count * page_tokens, plan.context_length,
-                base::bytes_text(static_cast<double>(page_bytes / page_tokens)));
+                base::bytes_text(static_cast<double>(token_bytes)));
         }
         plan.context_length = plan.page_count * page_tokens;
     }

@@ -287,7 +287,7 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
     team_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
         attend(all[i].query, all[i].kv_head, all[i].chunk, partial_at(partials, i, group, head_dim));
     });
-    Partial total{};
+    Partial total = partial_at(partials, 0, group, head_dim);
     for (std::size_t i = 0; i < list.size(); ++i) {
         const Partial part = partial_at(partials, static_cast<std::int64_t>(i), group, head_dim);
         if (list[i].chunk == 0) {

@@ -142,9 +142,9 @@ void unpack_row(const PackedMatrix& matrix, std::int64_t row, float* to) {
         const std::uint8_t* scales = run + format.code_bytes();
         for (int i = 0; i < 32; ++i) {
             const CodePlace place = place_of(format, lane, i);
-            int code = static_cast<std::int8_t>(run[place.byte]);
-            if (format.bits == 4)
-                code = ((run[place.byte] >> place.shift) & 15) - (format.excess_eight ? 8 : 0);
+            const std::uint8_t byte = run[place.byte];
+            const int nibble = ((byte >> place.shift) & 15) - (format.excess_eight ? 8 : 0);
+            const int code = format.bits == 4 ? nibble : byte - (byte >= 128 ? 256 : 0);
             const std::int64_t index = i / format.block * packed_rows + lane;
             to[i] = read_scale(format, scales, index) * static_cast<float>(code);
             if (format.has_minimum) to[i] += read_scale(format, scales + format.scale_bytes(), index);

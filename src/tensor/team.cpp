@@ -113,7 +113,7 @@ class Team {
     std::atomic<TeamItem> item_ = nullptr;
     std::atomic<const void*> context_ = nullptr;
     std::atomic<std::int64_t> count_ = 0;
-    alignas(64) std::atomic<std::int64_t> done_ = 0;
+    std::atomic<std::int64_t> done_ = 0;
     std::atomic<int> sleepers_ = 0;
     std::atomic<bool> stopping_ = false;
 };
