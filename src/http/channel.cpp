@@ -115,7 +115,7 @@ std::size_t Channel::wait(const Start& start, ErrorCodeOf& error) {
         count = bytes;
         done = true;
     });
-    while (!done) {
+    while (!done) {  // NOLINT(bugprone-infinite-loop): the handler sets it
         const auto left = std::max<Clock::duration>(deadline - Clock::now(), Clock::duration::zero());
         context_.run_one_for(ended_ == Ended::by_itself ? std::min<Clock::duration>(left, poll_interval)
                                                         : Clock::duration(poll_interval));
