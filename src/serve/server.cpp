@@ -3,30 +3,22 @@
 #include <sodium.h>
 
 #include <algorithm>
-#include <array>
+#include <atomic>
+#include <mutex>
 #include <thread>
 
-#include "api/chat_response.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "http/server.h"
-#include "serve/generation_job.h"
-#include "serve/requests.h"
+#include "serve/routes.h"
 
 namespace retort::serve {
 
 namespace {
 
 constexpr auto stop_poll = std::chrono::milliseconds(50);
-constexpr std::string_view models_prefix = "/v1/models/";
-
-std::string random_id(std::string_view prefix) {
-    std::array<std::uint8_t, 12> bytes{};
-    randombytes_buf(bytes.data(), bytes.size());
-    return std::string(prefix) + base::to_hex(bytes);
-}
 
 // Equal length of hashes: the time tells nothing of the key, its length included.
 bool is_same_secret(std::string_view a, std::string_view b) {
@@ -35,19 +27,14 @@ bool is_same_secret(std::string_view a, std::string_view b) {
     return sodium_memcmp(left.data(), right.data(), left.size()) == 0;
 }
 
-std::string percent_decoded(std::string_view text) {
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const std::string hex(text.substr(i + 1, 2));
-        if (text[i] == '%' && hex.size() == 2 &&
-            hex.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos) {
-            out += static_cast<char>(std::stoi(hex, nullptr, 16));
-            i += 2;
-        } else {
-            out += text[i];
-        }
+// Whether `list`, as in "GET, HEAD", has the method as a whole word.
+bool names_method(std::string_view list, std::string_view method) {
+    while (!list.empty()) {
+        const std::size_t end = list.find(", ");
+        if (list.substr(0, end) == method) return true;
+        list.remove_prefix(end == std::string_view::npos ? list.size() : end + 2);
     }
-    return out;
+    return false;
 }
 
 // The client's own id when it is one word of reasonable length: it ends up in logs.
@@ -116,20 +103,6 @@ class Server::Implementation {
     [[nodiscard]] const ServerOptions& options() const { return options_; }
 
   private:
-    struct Call {
-        http::ServerRequest request;
-        std::shared_ptr<http::ResponseWriter> writer;
-        http::Headers headers;  // of the answer, whatever it is
-        double start = base::monotonic_seconds();
-
-        void send(int status, std::string body) {
-            headers.set("openai-processing-ms",
-                        fmt::format("{:.0f}", (base::monotonic_seconds() - start) * 1000));
-            writer->send(status, headers, std::move(body));
-        }
-        void send(const api::ApiError& error) { send(error.status, api::write_error(error)); }
-    };
-
     std::shared_ptr<const ServedModel> model() const {
         const std::lock_guard lock(mutex_);
         return model_;
@@ -145,35 +118,21 @@ class Server::Implementation {
         }
         std::string& path = call.request.path;
         if (path.size() > 1 && path.ends_with('/')) path.pop_back();
-        const std::string allowed = allowed_methods(path);
-        if (allowed.empty()) return call.send(api::route_not_found(call.request.method, path));
+        const Route* route = find_route(path);
+        if (route == nullptr) return call.send(api::route_not_found(call.request.method, path));
+        const std::string allowed(route->methods);
         if (call.request.method == "OPTIONS") return answer_options(call, allowed);
-        if (allowed.find(call.request.method) == std::string::npos) {
+        if (!names_method(allowed, call.request.method)) {
             call.headers.set("Allow", allowed);
             return call.send(api::method_not_allowed(call.request.method, path));
         }
-        if (path == "/health") return answer_health(call);
-        if (!is_authorised(call)) return;
-        if (path == "/metrics") return answer_metrics(call);
+        if (route->needs_key && !is_authorised(call)) return;
         const auto served = model();
-        if (!served) {
+        if (route->needs_model && !served) {
             call.headers.set("Retry-After", "5");
             return call.send(api::unavailable("The model is still being loaded."));
         }
-        if (path == "/v1/models") return call.send(200, api::write_models({card(*served)}));
-        if (path.starts_with(models_prefix)) return answer_model(call, *served);
-        if (path == "/v1/chat/completions") return answer_chat(call, served);
-        answer_completion(call, served);
-    }
-
-    // Empty: no such route.
-    static std::string allowed_methods(std::string_view path) {
-        if (path == "/v1/chat/completions" || path == "/v1/completions") return "POST, OPTIONS";
-        if (path == "/health" || path == "/metrics" || path == "/v1/models" ||
-            (path.starts_with(models_prefix) && path.size() > models_prefix.size())) {
-            return "GET, HEAD, OPTIONS";
-        }
-        return {};
+        route->answer(service_, call, served);
     }
 
     void answer_options(Call& call, const std::string& allowed) const {
@@ -186,11 +145,6 @@ class Server::Implementation {
             call.headers.add("Access-Control-Max-Age", "600");
         }
         call.send(204, {});
-    }
-
-    void answer_health(Call& call) const {
-        if (model()) return call.send(200, R"({"status":"ok"})");
-        call.send(api::unavailable("The model is still being loaded."));
     }
 
     // Answers 401 itself when it is not.
@@ -215,79 +169,13 @@ class Server::Implementation {
         return false;
     }
 
-    void answer_metrics(Call& call) const {
-        const auto served = model();
-        generate::EngineStatistics statistics;
-        if (served) statistics = served->engine->statistics();
-        call.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-        call.send(200, metrics_.text(served ? &statistics : nullptr));
-    }
-
-    [[nodiscard]] api::ModelCard card(const ServedModel& served) const {
-        return {options_.model_id, created_, "retort", served.engine->context_length()};
-    }
-
-    void answer_model(Call& call, const ServedModel& served) const {
-        const std::string id =
-            percent_decoded(std::string_view(call.request.path).substr(models_prefix.size()));
-        if (id != options_.model_id) return call.send(api::model_not_found(id));
-        call.send(200, api::write_model(card(served)));
-    }
-
-    bool refuses(Call& call, const ServedModel& served, const std::string& model_id) const {
-        if (model_id != options_.model_id) {
-            call.send(api::model_not_found(model_id));
-            return true;
-        }
-        if (served.engine->statistics().waiting >= options_.max_waiting) {
-            call.headers.set("Retry-After", "1");
-            call.send(api::unavailable("Too many requests are waiting; try again later."));
-            return true;
-        }
-        return false;
-    }
-
-    void start_job(Call& call, const std::shared_ptr<const ServedModel>& served, JobRequest job,
-                   std::unique_ptr<AnswerFormat> format) {
-        std::make_shared<GenerationJob>(served, call.writer, std::move(call.headers), std::move(format),
-                                        std::move(job), metrics_, active_)
-            ->start();
-    }
-
-    [[nodiscard]] AnswerIdentity identity(std::string_view prefix) const {
-        return {random_id(prefix), base::unix_milliseconds() / 1000, options_.model_id,
-                options_.system_fingerprint};
-    }
-
-    void answer_chat(Call& call, const std::shared_ptr<const ServedModel>& served) {
-        auto request = api::parse_chat_request(call.request.body);
-        if (!request) return call.send(request.error());
-        if (refuses(call, *served, request->model)) return;
-        if (!served->render) {
-            return call.send(api::invalid_value(
-                "messages", "This model has no chat template; use /v1/completions instead."));
-        }
-        auto job = prepare_chat(*served, *request);
-        if (!job) return call.send(job.error());
-        start_job(call, served, std::move(*job), chat_format(identity("chatcmpl-"), request->include_usage));
-    }
-
-    void answer_completion(Call& call, const std::shared_ptr<const ServedModel>& served) {
-        auto request = api::parse_completion_request(call.request.body);
-        if (!request) return call.send(request.error());
-        if (refuses(call, *served, request->model)) return;
-        auto job = prepare_completion(*served, *request);
-        if (!job) return call.send(job.error());
-        start_job(call, served, std::move(*job),
-                  completion_format(identity("cmpl-"), request->include_usage));
-    }
-
     ServerOptions options_;
     std::int64_t created_;
     mutable std::mutex mutex_;
     std::shared_ptr<const ServedModel> model_;
     Metrics metrics_;
     ActiveJobs active_;
+    Service service_{options_, created_, metrics_, active_};
     std::atomic<bool> stopping_{false};
     std::unique_ptr<http::Server> http_;
 };

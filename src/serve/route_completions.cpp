@@ -1,0 +1,17 @@
+// POST /v1/completions
+#include "serve/requests.h"
+#include "serve/routes.h"
+
+namespace retort::serve {
+
+void answer_completion(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model) {
+    auto request = api::parse_completion_request(call.request.body);
+    if (!request) return call.send(request.error());
+    if (refuses(service, call, *model, request->model)) return;
+    auto job = prepare_completion(*model, *request);
+    if (!job) return call.send(job.error());
+    start_job(service, call, model, std::move(*job),
+              completion_format(new_identity(service, "cmpl-"), request->include_usage));
+}
+
+}  // namespace retort::serve

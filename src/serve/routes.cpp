@@ -1,0 +1,27 @@
+#include "serve/routes.h"
+
+#include <array>
+
+namespace retort::serve {
+
+const Route* find_route(std::string_view path) {
+    static constexpr std::string_view reads = "GET, HEAD, OPTIONS";
+    static constexpr std::string_view posts = "POST, OPTIONS";
+    static constexpr auto routes = std::to_array<Route>({
+        {"/health", reads, answer_health, false, false},
+        {"/metrics", reads, answer_metrics, true, false},
+        {"/v1/models", reads, answer_models},
+        {"/v1/models/", reads, answer_model},
+        {"/v1/chat/completions", posts, answer_chat},
+        {"/v1/completions", posts, answer_completion},
+    });
+    for (const Route& route : routes) {
+        const bool found = route.path.ends_with('/')
+                               ? path.starts_with(route.path) && path.size() > route.path.size()
+                               : path == route.path;
+        if (found) return &route;
+    }
+    return nullptr;
+}
+
+}  // namespace retort::serve
