@@ -13,7 +13,10 @@ foreach(part base tensor formats text model generate data train api http store s
       RETORT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data" RETORT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     set_target_properties(test_${part} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
     add_test(NAME unit.${part} COMMAND test_${part} --gtest_brief=1)
-    set_tests_properties(unit.${part} PROPERTIES TIMEOUT 600)
+    # testing::TempDir() of its own, so that two builds on one machine test side by side.
+    set(test_folder "${CMAKE_BINARY_DIR}/tests/scratch/${part}")
+    file(MAKE_DIRECTORY "${test_folder}")
+    set_tests_properties(unit.${part} PROPERTIES TIMEOUT 600 ENVIRONMENT "TEST_TMPDIR=${test_folder}/")
   endif()
 endforeach()
 
