@@ -50,7 +50,7 @@ bool refuses(const Service& service, Call& call, const ServedModel& model, std::
 void start_job(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model,
                JobRequest job, std::unique_ptr<AnswerFormat> format) {
     std::make_shared<GenerationJob>(model, call.writer, std::move(call.headers), std::move(format),
-                                    std::move(job), service.metrics, service.active)
+                                    std::move(job), service.metrics, service.active, call.ticket)
         ->start();
 }
 

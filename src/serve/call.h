@@ -30,10 +30,12 @@ struct Service {
 struct Call {
     http::ServerRequest request;
     std::shared_ptr<http::ResponseWriter> writer;
-    http::Headers headers;  // of the answer, whatever it is
+    http::Headers headers;           // of the answer, whatever it is
+    std::shared_ptr<Ticket> ticket;  // set when the server has an admission
     double start = base::monotonic_seconds();
 
     void send(int status, std::string body) {
+        if (ticket) ticket->end(status < 400 ? RequestEnd::finished : RequestEnd::failed, status);
         headers.set("openai-processing-ms",
                     fmt::format("{:.0f}", (base::monotonic_seconds() - start) * 1000));
         writer->send(status, headers, std::move(body));

@@ -26,7 +26,7 @@ api::LogprobEntry entry_of(const text::Tokenizer& tokenizer, std::int32_t token,
 GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
                              std::shared_ptr<http::ResponseWriter> writer, http::Headers headers,
                              std::unique_ptr<AnswerFormat> format, JobRequest request, Metrics& metrics,
-                             ActiveJobs& active)
+                             ActiveJobs& active, std::shared_ptr<Ticket> ticket)
     : model_(std::move(model)),
       writer_(std::move(writer)),
       headers_(std::move(headers)),
@@ -34,6 +34,9 @@ GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
       request_(std::move(request)),
       metrics_(metrics),
       active_(active),
+      ticket_(std::move(ticket)),
+      reasoning_(request_.choices.size(),
+                 ReasoningFilter(ticket_ ? ticket_->reasoning() : ReasoningAccess::full)),
       start_time_(base::monotonic_seconds()),
       choices_(request_.choices.size()),
       last_token_time_(request_.choices.size(), 0),
@@ -88,6 +91,7 @@ void GenerationJob::fail_with(const api::ApiError& error) {
         const std::lock_guard lock(mutex_);
         if (failed_) return;
         failed_ = true;
+        failed_status_ = error.status;
         metrics_.count(Outcome::error);
         if (begun_) {
             writer_->write(http::sse_frame(api::write_error(error)));
@@ -102,6 +106,7 @@ void GenerationJob::fail_with(const api::ApiError& error) {
 void GenerationJob::begin_stream() {
     if (begun_) return;
     begun_ = true;
+    if (ticket_) ticket_->began();
     http::Headers headers = headers_;
     headers.set("Content-Type", "text/event-stream");
     headers.set("Cache-Control", "no-cache");
@@ -130,8 +135,12 @@ bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta
     last_token_time_[index] = now;
     ChoiceState piece;
     piece.content = delta.content;
-    if (!delta.reasoning.empty()) piece.reasoning = delta.reasoning;
-    if (request_.logprobs && !delta.tokens.empty()) piece.logprobs = logprobs_of(delta.tokens);
+    const std::string reasoning = reasoning_[index].pass(delta.reasoning, !delta.content.empty());
+    if (!reasoning.empty()) piece.reasoning = reasoning;
+    // Tokens of hidden reasoning would tell it.
+    const bool hidden = reasoning_[index].hides() && !delta.reasoning.empty();
+    if (hidden && piece.content.empty() && !piece.reasoning) return true;
+    if (request_.logprobs && !delta.tokens.empty() && !hidden) piece.logprobs = logprobs_of(delta.tokens);
     if (request_.stream) {
         begin_stream();
         return writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), piece)));
@@ -161,9 +170,11 @@ void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> 
         usage_.completion_tokens += completion.completion_tokens;
         usage_.reasoning_tokens += done->reasoning_tokens;
         choices_[index].finish_reason = finish_reason_text(completion.finish_reason);
+        ChoiceState last;
+        if (std::string rest = reasoning_[index].pass({}, true); !rest.empty()) last.reasoning = rest;
+        if (last.reasoning && !request_.stream) choices_[index].reasoning = last.reasoning;
         if (request_.stream && !failed_ && !aborted_) {
             begin_stream();
-            ChoiceState last;
             last.finish_reason = choices_[index].finish_reason;
             writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), last)));
         }
@@ -171,8 +182,17 @@ void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> 
     if (--unfinished_ == 0) finish();
 }
 
+void GenerationJob::settle(RequestEnd how, int status) {
+    if (!ticket_) return;
+    ticket_->count(
+        {usage_.prompt_tokens, usage_.cached_tokens, usage_.completion_tokens, usage_.reasoning_tokens});
+    ticket_->end(how, status);
+}
+
 void GenerationJob::finish() {
-    if (failed_) return;
+    if (failed_) return settle(RequestEnd::failed, failed_status_);
+    const bool went = aborted_ || cancelled_;
+    settle(went ? RequestEnd::aborted : RequestEnd::finished, went && !begun_ ? 503 : 200);
     metrics_.request_latency.observe(base::monotonic_seconds() - start_time_);
     if (aborted_ || cancelled_) {
         metrics_.count(Outcome::abort);

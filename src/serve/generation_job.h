@@ -15,7 +15,9 @@
 #include "api/chat_response.h"
 #include "generate/text_generation.h"
 #include "http/server.h"
+#include "serve/admission.h"
 #include "serve/metrics.h"
+#include "serve/reasoning_filter.h"
 #include "serve/server.h"
 
 namespace retort::serve {
@@ -75,7 +77,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
   public:
     GenerationJob(std::shared_ptr<const ServedModel> model, std::shared_ptr<http::ResponseWriter> writer,
                   http::Headers headers, std::unique_ptr<AnswerFormat> format, JobRequest request,
-                  Metrics& metrics, ActiveJobs& active);
+                  Metrics& metrics, ActiveJobs& active, std::shared_ptr<Ticket> ticket = nullptr);
     ~GenerationJob();
     GenerationJob(const GenerationJob&) = delete;
     GenerationJob& operator=(const GenerationJob&) = delete;
@@ -89,6 +91,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     void fail_with(const api::ApiError& error);
     void begin_stream();
     void finish();
+    void settle(RequestEnd how, int status);
     void cancel_all();
     [[nodiscard]] std::vector<api::TokenLogprobs> logprobs_of(
         const std::vector<generate::TokenEvent>& events) const;
@@ -100,6 +103,8 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     JobRequest request_;
     Metrics& metrics_;
     ActiveJobs& active_;
+    std::shared_ptr<Ticket> ticket_;  // null: nobody keeps accounts
+    std::vector<ReasoningFilter> reasoning_;
     double start_time_;
 
     std::atomic<bool> cancelled_{false};
@@ -112,6 +117,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     std::size_t unfinished_ = 0;
     bool begun_ = false;
     bool failed_ = false;
+    int failed_status_ = 0;
     bool aborted_ = false;
 };
 

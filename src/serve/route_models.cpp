@@ -12,7 +12,11 @@ api::ModelCard card(const Service& service, const ServedModel& model) {
 
 }  // namespace
 
-void answer_health(const Service& /*service*/, Call& call, const std::shared_ptr<const ServedModel>& model) {
+void answer_health(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model) {
+    if (service.options.forwarder) {
+        if (service.options.forwarder->is_ready()) return call.send(200, R"({"status":"ok"})");
+        return call.send(api::unavailable("No upstream server answers."));
+    }
     if (model) return call.send(200, R"({"status":"ok"})");
     call.send(api::unavailable("The model is still being loaded."));
 }
@@ -21,7 +25,9 @@ void answer_metrics(const Service& service, Call& call, const std::shared_ptr<co
     generate::EngineStatistics statistics;
     if (model) statistics = model->engine->statistics();
     call.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-    call.send(200, service.metrics.text(model ? &statistics : nullptr));
+    std::string text = service.metrics.text(model ? &statistics : nullptr);
+    if (service.options.forwarder) text += service.options.forwarder->metrics();
+    call.send(200, std::move(text));
 }
 
 void answer_models(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model) {

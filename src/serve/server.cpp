@@ -54,6 +54,8 @@ class Server::Implementation {
 
     ~Implementation() {
         stop();
+        if (options_.admission) options_.admission->stop();
+        if (options_.admin) options_.admin->stop();
         if (http_) http_->join();
         // The engine's thread may still be inside a job.
         active_.wait();
@@ -97,6 +99,8 @@ class Server::Implementation {
         }
         http_->join();
         active_.wait();
+        if (options_.admission) options_.admission->stop();
+        if (options_.admin) options_.admin->stop();
     }
 
     [[nodiscard]] std::uint16_t port() const { return http_->port(); }
@@ -109,7 +113,7 @@ class Server::Implementation {
     }
 
     void handle(http::ServerRequest request, std::shared_ptr<http::ResponseWriter> writer) {
-        Call call{std::move(request), std::move(writer), {}};
+        Call call{std::move(request), std::move(writer), {}, nullptr};
         call.headers.add("Content-Type", "application/json");
         call.headers.add("x-request-id", request_id(call.request));
         if (!options_.cors_origin.empty()) {
@@ -118,6 +122,10 @@ class Server::Implementation {
         }
         std::string& path = call.request.path;
         if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+        if (options_.admin && path.starts_with("/admin/")) {
+            return options_.admin->answer(std::move(call.request), std::move(call.writer),
+                                          std::move(call.headers));
+        }
         const Route* route = find_route(path);
         if (route == nullptr) return call.send(api::route_not_found(call.request.method, path));
         const std::string allowed(route->methods);
@@ -126,13 +134,32 @@ class Server::Implementation {
             call.headers.set("Allow", allowed);
             return call.send(api::method_not_allowed(call.request.method, path));
         }
-        if (route->needs_key && !is_authorised(call)) return;
+        if (!route->needs_key) return answer(*route, call);
+        if (!options_.admission) {
+            if (is_authorised(call)) answer(*route, call);
+            return;
+        }
+        auto shared = std::make_shared<Call>(std::move(call));
+        options_.admission->admit(shared->request, [this, route, shared](Admitted admitted) {
+            for (const auto& [name, value] : admitted.headers) shared->headers.set(name, value);
+            if (admitted.error) return shared->send(*admitted.error);
+            shared->ticket = std::move(admitted.ticket);
+            answer(*route, *shared);
+        });
+    }
+
+    // A request whose sender may ask it.
+    void answer(const Route& route, Call& call) {
+        if (options_.forwarder && route.needs_model) {
+            return options_.forwarder->forward(std::move(call.request), std::move(call.writer),
+                                               std::move(call.headers), std::move(call.ticket));
+        }
         const auto served = model();
-        if (route->needs_model && !served) {
+        if (route.needs_model && !served) {
             call.headers.set("Retry-After", "5");
             return call.send(api::unavailable("The model is still being loaded."));
         }
-        route->answer(service_, call, served);
+        route.answer(service_, call, served);
     }
 
     void answer_options(Call& call, const std::string& allowed) const {
@@ -150,13 +177,7 @@ class Server::Implementation {
     // Answers 401 itself when it is not.
     bool is_authorised(Call& call) const {
         if (options_.api_keys.empty()) return true;
-        const std::string_view header = call.request.headers.get("Authorization");
-        std::string_view key = call.request.headers.get("X-Api-Key");
-        constexpr std::string_view scheme = "Bearer ";
-        if (header.size() > scheme.size() &&
-            http::equal_ignoring_case(header.substr(0, scheme.size()), scheme)) {
-            key = header.substr(scheme.size());
-        }
+        const std::string_view key = key_of(call.request);
         bool known = false;
         for (const std::string& good : options_.api_keys) known = is_same_secret(key, good) || known;
         if (known && !key.empty()) return true;

@@ -11,6 +11,8 @@
 #include "api/chat_request.h"
 #include "base/result.h"
 #include "generate/engine.h"
+#include "serve/admission.h"
+#include "serve/forwarder.h"
 #include "text/tokenizer.h"
 
 namespace retort::serve {
@@ -20,6 +22,11 @@ struct ServerOptions {
     std::uint16_t port = 0;  // 0: any free one; port() tells which
     // Any of them opens every route but /health, which needs none; empty: no key is asked for.
     std::vector<std::string> api_keys;
+    // Instead of api_keys: asked before every route but /health, told after what was used.
+    std::shared_ptr<Admission> admission;
+    // Instead of a model: set, set_model() need not be called.
+    std::shared_ptr<Forwarder> forwarder;
+    std::shared_ptr<AdminRoutes> admin;  // null: there is no /admin/
     std::string model_id = "retort";
     std::string system_fingerprint = "retort";
     std::string cors_origin;  // of pages that may call the API; empty: none but the server's own
