@@ -100,6 +100,7 @@ std::span<float> Decoder::step(std::span<const Segment> segments) {
         attention_block(layer, rows);
         mlp_block(layer, rows);
     }
+    add_hidden(segments);
     const auto wanted = static_cast<std::int64_t>(logit_rows_.size());
     logits_.resize(static_cast<std::size_t>(wanted * config.vocab_size));
     const std::int64_t hidden = config.hidden_size;
@@ -110,6 +111,22 @@ std::span<float> Decoder::step(std::span<const Segment> segments) {
     }
     tensor::linear({&head(), logits_.data(), config.vocab_size}, normed_.data(), hidden, wanted);
     return logits_;
+}
+
+void Decoder::add_hidden(std::span<const Segment> segments) {
+    const std::int64_t hidden = weights_.config.hidden_size;
+    std::int64_t row = 0;
+    for (const Segment& segment : segments) {
+        const auto count = static_cast<std::int64_t>(segment.tokens.size());
+        if (!segment.hidden_sum.empty()) {
+            tensor::rms_norm(residual_.data() + row * hidden, hidden, weights_.final_norm.data(),
+                             weights_.config.rms_norm_eps, count, hidden, normed_.data(), hidden, nullptr);
+            for (std::int64_t i = 0; i < count * hidden; ++i) {
+                segment.hidden_sum[static_cast<std::size_t>(i % hidden)] += normed_.data()[i];
+            }
+        }
+        row += count;
+    }
 }
 
 void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {

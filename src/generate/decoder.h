@@ -21,6 +21,7 @@ struct Segment {
     std::int64_t start = 0;               // position of the first
     std::span<const std::int32_t> pages;  // of the sequence, enough for start + tokens.size() positions
     std::int64_t logit_rows = 1;          // of its last so many tokens the logits are wanted
+    std::span<float> hidden_sum = {};  // (hidden) to which each token's normed output is added; may be empty
 };
 
 class Decoder {
@@ -53,6 +54,7 @@ class Decoder {
     void attention_block(std::int64_t layer, std::int64_t rows);
     void mlp_block(std::int64_t layer, std::int64_t rows);
     void plan_rows(std::span<const Segment> segments);
+    void add_hidden(std::span<const Segment> segments);
     [[nodiscard]] tensor::PagedKeyValues layer_cache(std::int64_t layer);
 
     model::Weights weights_;  // norms and biases; matrices only where they are not repacked

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
 #include "generate/scheduler.h"
@@ -41,7 +42,8 @@ class ThreadedEngine final : public Engine {
         {
             const std::scoped_lock lock(mutex_);
             id = next_id_++;
-            arrived_.push_back({id, std::move(request), std::move(on_token), std::move(on_done)});
+            arrived_.push_back(
+                {id, std::move(request), std::move(on_token), std::move(on_done), base::monotonic_seconds()});
         }
         wake_.notify_one();
         return id;

@@ -48,10 +48,12 @@ struct SamplingHook {
 struct Request {
     std::vector<std::int32_t> prompt;
     SamplingParameters sampling;
-    std::int64_t max_tokens = 256;
+    std::int64_t max_tokens = 256;          // 0: the prompt alone, with one of the last two
     std::vector<std::int32_t> stop_tokens;  // end the answer, and are not reported as tokens of it
     std::int32_t top_logprobs = -1;         // -1: no logprobs at all; 0–20: that many alternatives
     SamplingHook hook;
+    bool prompt_logprobs = false;  // Completion::prompt; computes all of the prompt, whatever is in the cache
+    bool embed = false;            // Completion::embedding, likewise; no token is sampled, max_tokens is 0
 };
 
 struct TokenLogprob {
@@ -72,6 +74,10 @@ struct Completion {
     std::int64_t prompt_tokens = 0;
     std::int64_t cached_tokens = 0;  // of the prompt, found in the KV cache
     std::int64_t completion_tokens = 0;
+    double queue_seconds = 0;        // until it got a slot
+    std::optional<TokenEvent> stop;  // the stop token, where one ended the answer
+    std::vector<TokenEvent> prompt;  // its tokens but the first, each given those before it
+    std::vector<float> embedding;    // (hidden): mean over the prompt of the last layer's normed output
 };
 
 struct EngineOptions {

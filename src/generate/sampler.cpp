@@ -137,20 +137,21 @@ std::int32_t Sampler::draw_untruncated(std::span<const float> logits, const Larg
     return draw(weights_, random_.uniform());
 }
 
-void Sampler::describe(std::span<const float> logits, TokenEvent& event) const {
+TokenEvent describe_token(std::span<const float> logits, std::int32_t token, std::int32_t top) {
     const double normaliser = log_sum_exp(logits, largest_logit(logits).value);
-    const auto logprob = [&](std::int32_t token) {
-        return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) - normaliser);
+    const auto logprob = [&](std::int32_t id) {
+        return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(id)]) - normaliser);
     };
-    event.logprob = logprob(event.token);
-    if (top_logprobs_ <= 0) return;
-    const float floor = lower_bound_of_largest(logits, top_logprobs_);
+    TokenEvent event{token, logprob(token), {}};
+    if (top <= 0) return event;
+    const float floor = lower_bound_of_largest(logits, top);
     std::vector<TokenProbability> best;  // logits, for now
     for (std::size_t i = 0; i < logits.size(); ++i) {
         if (logits[i] >= floor) best.push_back({static_cast<std::int32_t>(i), logits[i]});
     }
-    keep_first(best, static_cast<std::size_t>(top_logprobs_));
+    keep_first(best, static_cast<std::size_t>(top));
     for (const TokenProbability& entry : best) event.top.push_back({entry.token, logprob(entry.token)});
+    return event;
 }
 
 Result<TokenEvent> Sampler::sample(std::span<const std::int32_t> context, std::span<float> logits) {
@@ -181,7 +182,7 @@ Result<TokenEvent> Sampler::sample(std::span<const std::int32_t> context, std::s
         }
     }
     ++answer_counts_[event.token];
-    if (top_logprobs_ >= 0) describe(raw_, event);
+    if (top_logprobs_ >= 0) event = describe_token(raw_, event.token, top_logprobs_);
     return event;
 }
 

@@ -15,6 +15,9 @@
 
 namespace retort::generate {
 
+// The token's log-probability by this row, and the `top` largest (none at or below 0).
+TokenEvent describe_token(std::span<const float> logits, std::int32_t token, std::int32_t top);
+
 class Sampler {
   public:
     Sampler(const SamplingParameters& parameters, std::int32_t top_logprobs, SamplingHook hook,
@@ -31,7 +34,6 @@ class Sampler {
   private:
     void modify(std::span<const std::int32_t> context, std::span<float> logits);
     void truncate(std::span<const float> logits, const LargestLogit& largest);
-    void describe(std::span<const float> logits, TokenEvent& event) const;
     std::int32_t draw_untruncated(std::span<const float> logits, const LargestLogit& largest);
     std::int32_t draw_candidate();
     [[nodiscard]] bool truncates() const;

@@ -27,6 +27,11 @@ std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std:
     return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
+// Whether every token of the prompt must be run, though the cache may know its beginning.
+bool computes_all(const Request& request) {
+    return request.prompt_logprobs || request.embed;
+}
+
 Status check_finite(float value, const char* name) {
     if (std::isfinite(value)) return {};
     return fail(ErrorCode::invalid_argument, "{} is {}, not a finite number", name, value);
@@ -110,15 +115,20 @@ Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const Eng
 
 Status check_request(const Request& request, const model::ModelConfig& config, std::int64_t context_length) {
     if (request.prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt has no tokens");
-    if (request.max_tokens < 1) {
+    const bool prompt_alone = request.max_tokens == 0 && (request.prompt_logprobs || request.embed);
+    if (request.embed && request.max_tokens != 0) {
+        return fail(ErrorCode::invalid_argument, "max_tokens is {}: an embedding has no answer, so 0",
+                    request.max_tokens);
+    }
+    if (request.max_tokens < 1 && !prompt_alone) {
         return fail(ErrorCode::invalid_argument, "max_tokens is {}: it must be 1 or above",
                     request.max_tokens);
     }
     const auto size = static_cast<std::int64_t>(request.prompt.size());
-    if (size >= context_length) {
+    if (prompt_alone ? size > context_length : size >= context_length) {
         return fail(ErrorCode::invalid_argument,
                     "the prompt has {} tokens; with a context of {} at most {} leave room for an answer",
-                    size, context_length, context_length - 1);
+                    size, context_length, prompt_alone ? context_length : context_length - 1);
     }
     for (const std::int32_t token : request.prompt) {
         if (token < 0 || token >= config.vocab_size) {
@@ -138,6 +148,14 @@ Scheduler::Sequence::Sequence(ScheduledRequest from, std::uint64_t default_seed)
               scheduled.request.prompt, default_seed),
       tokens(scheduled.request.prompt),
       prompt_size(static_cast<std::int64_t>(tokens.size())) {}
+
+std::int64_t Scheduler::Sequence::logit_rows() const {
+    if (scheduled.request.prompt_logprobs && computed < prompt_size) {
+        // The prompt's last token predicts none of the prompt.
+        return samples_after_step() ? taking : std::min(taking, prompt_size - 1 - computed);
+    }
+    return samples_after_step() ? 1 : 0;
+}
 
 Scheduler::Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed)
     : plan_(plan),
@@ -162,8 +180,11 @@ void Scheduler::cancel(std::uint64_t id) {
     if (found == waiting_.end()) return;
     const ScheduledRequest request = std::move(*found);
     waiting_.erase(found);
-    request.on_done(
-        Completion{FinishReason::cancelled, static_cast<std::int64_t>(request.request.prompt.size())});
+    Completion completion;
+    completion.finish_reason = FinishReason::cancelled;
+    completion.prompt_tokens = static_cast<std::int64_t>(request.request.prompt.size());
+    completion.queue_seconds = base::monotonic_seconds() - request.arrived;
+    request.on_done(std::move(completion));
 }
 
 void Scheduler::cancel_all() {
@@ -174,6 +195,7 @@ void Scheduler::cancel_all() {
 // Whether a running sequence is about to compute whole pages of this prompt: computing them twice would cost
 // more than the wait.
 bool Scheduler::worth_waiting(const Request& request) const {
+    if (computes_all(request)) return false;
     const std::int64_t known = cache_.match_length(request.prompt);
     for (const auto& sequence : running_) {
         if (sequence->computed >= sequence->prompt_size) continue;
@@ -188,7 +210,8 @@ bool Scheduler::worth_waiting(const Request& request) const {
 bool Scheduler::try_start(ScheduledRequest& request) {
     const auto& prompt = request.request.prompt;
     // The last token is always run: its logits are needed.
-    PageCache::Match match = cache_.match(std::span(prompt).first(prompt.size() - 1));
+    PageCache::Match match =
+        cache_.match(std::span(prompt).first(computes_all(request.request) ? 0 : prompt.size() - 1));
     const std::int64_t need =
         pages_for(static_cast<std::int64_t>(prompt.size()) + request.request.max_tokens) -
         static_cast<std::int64_t>(match.pages.size());
@@ -202,6 +225,10 @@ bool Scheduler::try_start(ScheduledRequest& request) {
     }
     const std::uint64_t seed = default_seed_ + request.id;
     auto sequence = std::make_unique<Sequence>(std::move(request), seed);
+    sequence->queue_seconds = base::monotonic_seconds() - sequence->scheduled.arrived;
+    if (sequence->scheduled.request.embed) {
+        sequence->hidden_sum.assign(static_cast<std::size_t>(config().hidden_size), 0.0F);
+    }
     sequence->cached = match.tokens();
     sequence->computed = sequence->cached;
     sequence->published = match.pages.size();
@@ -246,29 +273,57 @@ void Scheduler::choose_tokens() {
 }
 
 void Scheduler::run_model() {
+    struct Wanted {
+        Sequence* sequence;
+        std::int64_t first;  // of its rows of logits
+        std::int64_t count;
+    };
     std::vector<Segment> segments;
-    std::vector<Sequence*> sampled;
+    std::vector<Wanted> wanted;
+    std::int64_t next_row = 0;
     for (auto& sequence : running_) {
         if (sequence->taking == 0) continue;
-        const bool samples = sequence->samples_after_step();
+        const std::int64_t rows = sequence->logit_rows();
+        // Rows for the prompt's own tokens end before its last one where that is not sampled from.
+        const bool skips_last =
+            rows > 0 && !sequence->samples_after_step() && sequence->ends_prompt_or_decodes();
         segments.push_back({std::span(sequence->tokens)
                                 .subspan(static_cast<std::size_t>(sequence->computed),
                                          static_cast<std::size_t>(sequence->taking)),
-                            sequence->computed, sequence->pages, samples ? 1 : 0});
-        if (samples) sampled.push_back(sequence.get());
+                            sequence->computed, sequence->pages, rows + (skips_last ? 1 : 0),
+                            sequence->hidden_sum});
+        if (rows > 0) wanted.push_back({sequence.get(), next_row, rows});
+        next_row += segments.back().logit_rows;
     }
     const std::span<float> logits = decoder_.step(segments);
-    const auto vocab = static_cast<std::size_t>(config().vocab_size);
-    const auto sample = [&](std::int64_t i) {
-        Sequence& sequence = *sampled[static_cast<std::size_t>(i)];
-        sequence.sampled = sequence.sampler.sample(
-            sequence.tokens, logits.subspan(static_cast<std::size_t>(i) * vocab, vocab));
+    const std::int64_t vocab = config().vocab_size;
+    const auto read = [&](std::int64_t i) {
+        const Wanted& one = wanted[static_cast<std::size_t>(i)];
+        read_rows(*one.sequence, logits.subspan(static_cast<std::size_t>(one.first * vocab),
+                                                static_cast<std::size_t>(one.count * vocab)));
     };
-    const auto count = static_cast<std::int64_t>(sampled.size());
+    const auto count = static_cast<std::int64_t>(wanted.size());
     if (count < 4) {
-        for (std::int64_t i = 0; i < count; ++i) sample(i);
+        for (std::int64_t i = 0; i < count; ++i) read(i);
     } else {
-        base::parallel_each(count, sample);
+        base::parallel_each(count, read);
+    }
+}
+
+// rows (logit_rows, vocab): log-probabilities of the prompt's tokens, and the draw of the next one.
+void Scheduler::read_rows(Sequence& sequence, std::span<float> rows) const {
+    const auto vocab = static_cast<std::size_t>(config().vocab_size);
+    const Request& request = sequence.scheduled.request;
+    if (request.prompt_logprobs && sequence.computed < sequence.prompt_size) {
+        for (std::int64_t i = 0; i < sequence.taking && sequence.computed + i + 1 < sequence.prompt_size;
+             ++i) {
+            const std::int32_t token = sequence.tokens[static_cast<std::size_t>(sequence.computed + i + 1)];
+            sequence.prompt_events.push_back(describe_token(
+                rows.subspan(static_cast<std::size_t>(i) * vocab, vocab), token, request.top_logprobs));
+        }
+    }
+    if (sequence.samples_after_step()) {
+        sequence.sampled = sequence.sampler.sample(sequence.tokens, rows.last(vocab));
     }
 }
 
@@ -290,7 +345,12 @@ void Scheduler::advance(Sequence& sequence) {
         cache_.publish(sequence.pages, sequence.published,
                        std::span(sequence.tokens).subspan(sequence.published * page_tokens, page_tokens));
     }
-    if (!samples) return;
+    if (!samples) {
+        if (sequence.computed == sequence.prompt_size && sequence.scheduled.request.max_tokens == 0) {
+            finish_prompt(sequence);
+        }
+        return;
+    }
     if (!sequence.sampled) return finish(sequence, tl::unexpected(sequence.sampled.error()));
     const Request& request = sequence.scheduled.request;
     const TokenEvent& event = *sequence.sampled;
@@ -307,8 +367,34 @@ void Scheduler::advance(Sequence& sequence) {
 }
 
 void Scheduler::finish(Sequence& sequence, FinishReason reason) {
-    finish(sequence, Completion{reason, sequence.prompt_size, sequence.cached,
-                                static_cast<std::int64_t>(sequence.tokens.size()) - sequence.prompt_size});
+    Completion completion;
+    completion.finish_reason = reason;
+    completion.prompt_tokens = sequence.prompt_size;
+    completion.cached_tokens = sequence.cached;
+    completion.completion_tokens = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.prompt_size;
+    completion.queue_seconds = sequence.queue_seconds;
+    completion.prompt = std::move(sequence.prompt_events);
+    if (reason == FinishReason::stop && sequence.sampled) completion.stop = *sequence.sampled;
+    finish(sequence, std::move(completion));
+}
+
+// The end of a request that asks about its prompt alone.
+void Scheduler::finish_prompt(Sequence& sequence) {
+    for (float& value : sequence.hidden_sum) {
+        value /= static_cast<float>(sequence.prompt_size);
+        if (!std::isfinite(value)) {
+            return finish(sequence,
+                          fail(ErrorCode::internal,
+                               "the model's outputs are not finite numbers: its weights may be damaged"));
+        }
+    }
+    Completion completion;
+    completion.finish_reason = FinishReason::length;
+    completion.prompt_tokens = sequence.prompt_size;
+    completion.queue_seconds = sequence.queue_seconds;
+    completion.prompt = std::move(sequence.prompt_events);
+    completion.embedding = std::move(sequence.hidden_sum);
+    finish(sequence, std::move(completion));
 }
 
 void Scheduler::finish(Sequence& sequence, Result<Completion> result) {

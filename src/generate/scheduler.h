@@ -19,6 +19,7 @@ struct ScheduledRequest {
     Request request;
     Engine::OnToken on_token;
     Engine::OnDone on_done;
+    double arrived = 0;  // base::monotonic_seconds()
 };
 
 // EngineOptions with every 0 replaced, and the pages they come to.
@@ -64,11 +65,19 @@ class Scheduler {
         std::int64_t taking = 0;  // tokens of the step under way
         Result<TokenEvent> sampled;
         bool finished = false;
+        double queue_seconds = 0;
+        std::vector<TokenEvent> prompt_events;  // one a token of the prompt but the first, when asked for
+        std::vector<float> hidden_sum;          // (hidden), when an embedding is asked for
 
         [[nodiscard]] std::int64_t pending() const {
             return static_cast<std::int64_t>(tokens.size()) - computed;
         }
-        [[nodiscard]] bool samples_after_step() const { return taking > 0 && taking == pending(); }
+        [[nodiscard]] bool ends_prompt_or_decodes() const { return taking > 0 && taking == pending(); }
+        [[nodiscard]] bool samples_after_step() const {
+            return ends_prompt_or_decodes() && scheduled.request.max_tokens > 0;
+        }
+        // Rows of logits that the step must give.
+        [[nodiscard]] std::int64_t logit_rows() const;
     };
 
     void admit();
@@ -76,9 +85,11 @@ class Scheduler {
     [[nodiscard]] bool worth_waiting(const Request& request) const;
     void choose_tokens();
     void run_model();
+    void read_rows(Sequence& sequence, std::span<float> rows) const;
     void advance(Sequence& sequence);
     void finish(Sequence& sequence, Result<Completion> result);
     void finish(Sequence& sequence, FinishReason reason);
+    void finish_prompt(Sequence& sequence);
 
     SchedulerPlan plan_;
     std::uint64_t default_seed_;

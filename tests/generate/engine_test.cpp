@@ -204,6 +204,107 @@ TEST(Scheduler, reports_logprobs_of_the_token_it_chose) {
     }
 }
 
+Request scoring(Tokens prompt, std::int64_t max_tokens, std::int32_t top = 2) {
+    Request request = request_for(std::move(prompt), max_tokens);
+    request.prompt_logprobs = true;
+    request.top_logprobs = top;
+    return request;
+}
+
+// What generating said of each token, scoring says of it as a part of a prompt: whole or in chunks, alone or
+// beside others, whether the cache knows it or not.
+TEST(Scheduler, scores_a_prompt_as_it_would_have_generated_it) {
+    for (const std::int64_t chunk : {256, 7}) {
+        Driver driver(test::tiny_weights("llama", DType::q4_1),
+                      {.context_length = 128, .max_sequences = 4, .prefill_chunk = chunk});
+        const Tokens prompt = test::random_tokens(20, 131, 3);
+        Request first = request_for(prompt, 30);
+        first.top_logprobs = 2;
+        const auto generated = driver.add(first);
+        driver.run();
+        Tokens all = prompt;
+        all.insert(all.end(), generated->tokens.begin(), generated->tokens.end());
+        const auto beside = driver.add(request_for(test::random_tokens(9, 131, 4), 10));
+        const auto alone_in_it = driver.add(scoring(all, 0));
+        const auto with_answer = driver.add(scoring(all, 1));
+        driver.run();
+        for (const auto& outcome : {alone_in_it, with_answer}) {
+            ASSERT_TRUE(outcome->result && *outcome->result);
+            const std::vector<TokenEvent>& scored = (*outcome->result)->prompt;
+            ASSERT_EQ(scored.size(), all.size() - 1);
+            EXPECT_EQ((*outcome->result)->cached_tokens, 0);
+            for (std::size_t i = 0; i < generated->events.size(); ++i) {
+                const TokenEvent& now = scored[prompt.size() - 1 + i];
+                EXPECT_EQ(now.token, generated->events[i].token);
+                EXPECT_EQ(now.logprob, generated->events[i].logprob);
+                ASSERT_EQ(now.top.size(), 2U);
+                EXPECT_EQ(now.top[1].token, generated->events[i].top[1].token);
+            }
+        }
+        EXPECT_EQ(alone_in_it->tokens.size(), 0U);
+        EXPECT_EQ(with_answer->tokens.size(), 1U);
+        EXPECT_EQ(beside->tokens.size(), 10U);
+        EXPECT_EQ(driver.scheduler().statistics().kv_cache_usage, 0);
+    }
+}
+
+TEST(Scheduler, the_stop_token_comes_with_the_completion) {
+    Driver driver(test::tiny_weights("llama", DType::q4_1), {.context_length = 64});
+    Request request = request_for({1, 2, 3}, 5);
+    const auto first = driver.add(request);
+    driver.run();
+    request.stop_tokens = {first->tokens[0]};
+    request.top_logprobs = 1;
+    const auto stopped = driver.add(request);
+    driver.run();
+    ASSERT_TRUE((*stopped->result)->stop);
+    EXPECT_EQ((*stopped->result)->stop->token, first->tokens[0]);
+    EXPECT_EQ((*stopped->result)->stop->top[0].token, first->tokens[0]);
+    EXPECT_FALSE((*first->result)->stop);
+}
+
+// The head applied to the embedding of one token gives the logits after it.
+TEST(Scheduler, an_embedding_is_the_mean_of_what_the_head_sees) {
+    model::Weights weights = test::tiny_weights("llama", DType::f32);
+    const auto* head = reinterpret_cast<const float*>(weights.embedding.data);
+    const std::vector<std::shared_ptr<const void>> owners(weights.owners.begin(), weights.owners.end());
+    Driver driver(std::move(weights), {.context_length = 64, .max_sequences = 4, .prefill_chunk = 4});
+    const auto embed = [&](Tokens prompt) {
+        Request request = request_for(std::move(prompt), 0);
+        request.embed = true;
+        return driver.add(request);
+    };
+    Request after = request_for({7}, 1);
+    after.top_logprobs = 20;
+    const auto generated = driver.add(after);
+    const auto single = embed({7});
+    const auto several = embed({7, 9, 20, 3, 5, 6});
+    const auto shorter = embed({7, 9, 20, 3, 5});
+    driver.run();
+    const std::vector<float>& hidden = (*single->result)->embedding;
+    ASSERT_EQ(hidden.size(), 64U);
+    const auto logit = [&](std::int32_t token) {
+        double sum = 0;
+        for (std::size_t i = 0; i < 64; ++i) {
+            sum += static_cast<double>(hidden[i]) *
+                   static_cast<double>(head[static_cast<std::size_t>(token) * 64 + i]);
+        }
+        return sum;
+    };
+    const std::vector<TokenLogprob>& top = generated->events[0].top;
+    for (const TokenLogprob& entry : top) {
+        EXPECT_NEAR(logit(entry.token) - logit(top[0].token),
+                    static_cast<double>(entry.logprob - top[0].logprob), 1e-4);
+    }
+    // Causal: the sixth token adds its own part, and changes nothing of those before it.
+    EXPECT_EQ(several->tokens.size(), 0U);
+    EXPECT_NE((*several->result)->embedding, (*shorter->result)->embedding);
+    const auto whole = embed({7, 9, 20, 3, 5, 6});
+    driver.run();
+    EXPECT_EQ((*whole->result)->embedding, (*several->result)->embedding);
+    EXPECT_EQ(driver.scheduler().statistics().kv_cache_usage, 0);
+}
+
 TEST(Scheduler, a_model_of_damaged_weights_fails_its_request_only) {
     model::Weights weights = test::tiny_weights("llama", DType::q4_1);
     weights.final_norm[3] = std::numeric_limits<float>::quiet_NaN();
@@ -212,6 +313,11 @@ TEST(Scheduler, a_model_of_damaged_weights_fails_its_request_only) {
     driver.run();
     ASSERT_TRUE(outcome->result);
     EXPECT_FALSE(*outcome->result);
+    Request embedding = request_for({1, 2, 3}, 0);
+    embedding.embed = true;
+    const auto embedded = driver.add(embedding);
+    driver.run();
+    EXPECT_FALSE(*embedded->result);
     EXPECT_EQ(driver.scheduler().statistics().kv_cache_usage, 0);
 }
 
@@ -229,6 +335,9 @@ TEST(Engine, refuses_what_cannot_work_at_the_door) {
     EXPECT_TRUE(refuses(request_for({1}, 0)));
     EXPECT_TRUE(refuses(request_for(Tokens(32, 1), 5)));
     EXPECT_FALSE(refuses(request_for(Tokens(31, 1), 5)));
+    EXPECT_FALSE(refuses(scoring(Tokens(32, 1), 0)));
+    EXPECT_TRUE(refuses(scoring(Tokens(33, 1), 0)));
+    EXPECT_TRUE(refuses(scoring(Tokens(32, 1), 1)));
     Request request = request_for({1}, 5);
     request.sampling.top_p = 0;
     EXPECT_TRUE(refuses(request));
