@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "text/jinja_interpreter.h"
-#include "text/jinja_python.h"
+#include "text/jinja_strings.h"
 #include "text/unicode.h"
 
 namespace retort::text::jinja {

@@ -4,7 +4,6 @@
 #include <ctime>
 
 #include "text/jinja_interpreter.h"
-#include "text/jinja_python.h"
 
 namespace retort::text::jinja {
 namespace {

@@ -1,4 +1,4 @@
-// Runs a parsed template. Filters, tests and methods (jinja_filters.cpp, jinja_tests.cpp, jinja_methods.cpp)
+// Runs a parsed template. Filters, tests and methods (jinja_filters*.cpp, jinja_tests.cpp, jinja_methods.cpp)
 // work through it, so that everything they make counts against the limits. Internal to the template language.
 #pragma once
 
@@ -36,6 +36,11 @@ struct Arguments {
 
     // The argument of that name or place; null when it is not there.
     [[nodiscard]] const Value* get(std::size_t index, std::string_view name) const;
+    // Whether it is true to Python; `fallback` when it is not there.
+    [[nodiscard]] bool flag(std::size_t index, std::string_view name, bool fallback) const {
+        const Value* value = get(index, name);
+        return value == nullptr ? fallback : truthy(*value);
+    }
     // Too many, too few, or of unknown names is an error that names `what`.
     [[nodiscard]] Status check(std::string_view what, std::initializer_list<std::string_view> names,
                                std::size_t required = 0) const;
@@ -127,6 +132,8 @@ Result<Value> slice(Interpreter& interpreter, const Value& object, const Value& 
 using FilterFunction = Result<Value> (*)(Interpreter&, const Value&, const Arguments&);
 using TestFunction = Result<bool> (*)(Interpreter&, const Value&, const Arguments&);
 FilterFunction find_filter(std::string_view name);
+FilterFunction find_sequence_filter(
+    std::string_view name);  // jinja_filters_sequence.cpp, which find_filter asks
 TestFunction find_test(std::string_view name);
 // jinja_methods.cpp: methods of strings, lists and dicts.
 // The method's own name (static storage), empty when the type has no such method.

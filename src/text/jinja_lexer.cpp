@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "text/jinja_python.h"
+#include "text/jinja_strings.h"
 #include "text/unicode.h"
 
 namespace retort::text::jinja {

@@ -4,7 +4,7 @@
 #include <iterator>
 
 #include "text/jinja_interpreter.h"
-#include "text/jinja_python.h"
+#include "text/jinja_strings.h"
 #include "text/unicode.h"
 
 namespace retort::text::jinja {

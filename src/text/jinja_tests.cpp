@@ -3,7 +3,7 @@
 #include <unordered_map>
 
 #include "text/jinja_interpreter.h"
-#include "text/jinja_python.h"
+#include "text/jinja_strings.h"
 
 namespace retort::text::jinja {
 namespace {
