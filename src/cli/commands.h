@@ -75,5 +75,6 @@ void add_run(Commands& commands);
 void add_bench(Commands& commands);
 void add_bench_peak(Commands& commands, CLI::App& bench);
 void add_bench_train(Commands& commands, CLI::App& bench);
+void add_bench_tokenize(Commands& commands, CLI::App& bench);
 
 }  // namespace retort::cli
