@@ -15,7 +15,6 @@
 #include "tensor/norm.h"
 #include "tensor/quantised.h"
 #include "tensor/rope.h"
-#include "tensor/token_loss.h"
 
 namespace retort::tensor {
 namespace {
@@ -231,74 +230,6 @@ TEST_P(AttentionShapes, equals_the_reference_and_its_gradient_the_differences) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionShapes,
                          ::testing::Values(AttentionShape{4, 2, 16}, AttentionShape{9, 3, 64},
                                            AttentionShape{3, 3, 6}, AttentionShape{4, 1, 24}));
-
-TEST(TokenLoss, equals_the_dense_reference_at_every_weighting) {
-    for (const std::int64_t vocab : {2, 107, 4096 + 33, 9000}) {
-        const std::int64_t rows = 5;
-        for (const TokenLossWeights& weights :
-             {TokenLossWeights{1, 0, 1, 0.25F}, TokenLossWeights{0, 1, 1, 0.25F},
-              TokenLossWeights{0, 1, 2, 0.25F}, TokenLossWeights{0.3F, 0.7F, 1, 0.25F},
-              TokenLossWeights{0.3F, 0.7F, 3, 0.25F}}) {
-            // Logits as far apart as a confident model's.
-            const auto student = random_vector(rows * vocab, 1, 6.0);
-            const auto teacher = random_vector(rows * vocab, 2, 6.0);
-            std::vector<std::int32_t> targets;
-            for (std::int64_t r = 0; r < rows; ++r)
-                targets.push_back(static_cast<std::int32_t>(r * 31 % vocab));
-            auto gradient = student;
-            auto scratch = teacher;
-            std::vector<TokenLoss> losses(static_cast<std::size_t>(rows));
-            token_loss(gradient.data(), weights.fkl == 0 ? nullptr : scratch.data(), targets.data(), rows,
-                       vocab, weights, losses.data());
-            for (std::int64_t r = 0; r < rows; ++r) {
-                std::vector<double> expected(static_cast<std::size_t>(vocab));
-                const TokenLoss loss = token_loss_reference(
-                    student.data() + r * vocab, teacher.data() + r * vocab,
-                    targets[static_cast<std::size_t>(r)], vocab, weights, expected.data());
-                const TokenLoss& got = losses[static_cast<std::size_t>(r)];
-                // Logits up to about 30 rounded at ε, exponentials at 2 ulp, sums of at most 4,096 floats.
-                const double tolerance = 200 * epsilon;
-                EXPECT_NEAR(got.ce, loss.ce, tolerance * (1 + std::abs(loss.ce)));
-                EXPECT_NEAR(got.fkl, loss.fkl, tolerance * (30 + std::abs(loss.fkl)));
-                if (weights.fkl != 0) {
-                    EXPECT_EQ(got.agrees, loss.agrees);
-                }
-                double gap = 0;
-                double size = 0;
-                for (std::int64_t i = 0; i < vocab; ++i) {
-                    const double want =
-                        expected[static_cast<std::size_t>(i)] * static_cast<double>(weights.scale);
-                    gap += std::pow(
-                        static_cast<double>(gradient[static_cast<std::size_t>(r * vocab + i)]) - want, 2);
-                    size += want * want;
-                }
-                EXPECT_LE(std::sqrt(gap),
-                          200 * epsilon * (std::sqrt(size) + static_cast<double>(weights.scale)));
-            }
-        }
-    }
-}
-
-TEST(TokenLoss, reference_gradient_is_the_slope_of_the_reference_loss) {
-    const std::int64_t vocab = 23;
-    const TokenLossWeights weights{0.4F, 0.6F, 2, 1};
-    const auto student = random_vector(vocab, 1, 2.0);
-    const auto teacher = random_vector(vocab, 2, 2.0);
-    std::vector<double> gradient(static_cast<std::size_t>(vocab));
-    std::vector<double> unused(gradient.size());
-    token_loss_reference(student.data(), teacher.data(), 3, vocab, weights, gradient.data());
-    for (std::size_t i = 0; i < gradient.size(); ++i) {
-        const auto value_at = [&](float shift) {
-            auto moved = student;
-            moved[i] += shift;
-            const TokenLoss loss =
-                token_loss_reference(moved.data(), teacher.data(), 3, vocab, weights, unused.data());
-            return static_cast<double>(weights.ce) * loss.ce + static_cast<double>(weights.fkl) * loss.fkl;
-        };
-        constexpr float h = 1.0F / 1024;  // exact in f32; what remains is the h² term
-        EXPECT_NEAR((value_at(h) - value_at(-h)) / (2 * static_cast<double>(h)), gradient[i], 1e-5);
-    }
-}
 
 TEST(Adamw, follows_the_reference_and_clears_the_gradient) {
     const std::int64_t count = 40001;
