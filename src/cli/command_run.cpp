@@ -187,7 +187,7 @@ class Run {
         options.start = {};
         options.start.model = start_model();
         options.records = train_records();
-        if (options.train.objective.kind != train::ObjectiveKind::ce) options.teacher = teacher_;
+        if (train::uses_teacher(options.train.objective)) options.teacher = teacher_;
         options.train.quiet = quiet_;
         options.train.label = variant.name;
         const Json inputs = {{"teacher", teacher_hash_},
@@ -196,6 +196,8 @@ class Run {
                              {"objective", train::objective_name(options.train.objective.kind)},
                              {"temperature", options.train.objective.temperature},
                              {"ce_mix", options.train.objective.ce_mix},
+                             {"beta", options.train.objective.beta},
+                             {"alpha", options.train.objective.alpha},
                              {"learning_rate", options.train.learning_rate},
                              {"schedule", train::schedule_name(options.train.schedule)},
                              {"warmup", options.train.warmup_share},

@@ -4,6 +4,7 @@ namespace retort::cli {
 
 Status DistillSettings::finish() {
     RETORT_TRY(options.train.objective.kind, train::objective_from_name(objective));
+    RETORT_CHECK(train::check_objective(options.train.objective));
     RETORT_TRY(options.train.schedule, train::schedule_from_name(schedule));
     if (dtype != "auto" && dtype != "f32" && dtype != "bf16") {
         return fail(ErrorCode::invalid_argument, "dtype \"{}\" is not known; use auto, f32 or bf16", dtype);
@@ -22,11 +23,25 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
         ->capture_default_str();
     command.add_option("--layers", start.layers, "keep exactly these layers, as 0,1,2,29")->delimiter(',');
     command
-        .add_option("--objective", settings.objective, "ce (the text) or fkl (the teacher's distribution)")
+        .add_option("--objective", settings.objective,
+                    "ce (the text alone), or against the teacher's distribution: fkl, rkl, jsd, skew-fkl, "
+                    "skew-rkl, tvd")
         ->capture_default_str();
-    command.add_option("--temperature", train.objective.temperature, "of both distributions, for fkl")
+    command
+        .add_option("--beta", train.objective.beta,
+                    "of jsd: 0 is fkl, 1 is rkl, between them a mixture of both sides")
+        ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
-    command.add_option("--ce-mix", train.objective.ce_mix, "share of ce mixed into fkl, 0 to 1")
+    command
+        .add_option("--alpha", train.objective.alpha,
+                    "of skew-fkl and skew-rkl: the other side's share, 0 to 1")
+        ->check(CLI::Range(0.0, 0.9999))
+        ->capture_default_str();
+    command
+        .add_option("--temperature", train.objective.temperature,
+                    "of both distributions; the divergence is multiplied by its square")
+        ->capture_default_str();
+    command.add_option("--ce-mix", train.objective.ce_mix, "share of ce mixed into the objective, 0 to 1")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     command.add_option("--epochs", train.epochs, "passes over the data")
@@ -81,6 +96,8 @@ Status read_distill_table(const formats::TomlTable& table, DistillSettings& sett
     RETORT_TRY(train.objective.temperature,
                table.number_or("temperature", train.objective.temperature, 1e-3, 1e3));
     RETORT_TRY(train.objective.ce_mix, table.number_or("ce_mix", train.objective.ce_mix, 0, 1));
+    RETORT_TRY(train.objective.beta, table.number_or("beta", train.objective.beta, 0, 1));
+    RETORT_TRY(train.objective.alpha, table.number_or("alpha", train.objective.alpha, 0, 0.9999));
     RETORT_TRY(train.epochs, table.number_or("epochs", train.epochs, 1e-6, 1e6));
     RETORT_TRY(train.max_steps, table.integer_or("max_steps", train.max_steps, 0));
     RETORT_TRY(train.learning_rate, table.number_or("learning_rate", train.learning_rate, 0, 10));

@@ -18,7 +18,7 @@ nlohmann::ordered_json to_json(const StepRecord& r) {
     return {{"step", r.step},
             {"loss", r.loss},
             {"ce", r.ce},
-            {"fkl", r.fkl},
+            {"divergence", r.divergence},
             {"agreement", r.agreement},
             {"learning_rate", r.learning_rate},
             {"gradient_norm", r.gradient_norm},
@@ -32,7 +32,7 @@ StepRecord record_from(const nlohmann::json& json) {
     r.step = json.at("step").get<std::int64_t>();
     r.loss = json.at("loss").get<double>();
     r.ce = json.at("ce").get<double>();
-    r.fkl = json.at("fkl").get<double>();
+    r.divergence = json.at("divergence").get<double>();
     r.agreement = json.at("agreement").get<double>();
     r.learning_rate = json.at("learning_rate").get<double>();
     r.gradient_norm = json.at("gradient_norm").get<double>();

@@ -16,8 +16,8 @@ struct StepRecord {
     std::int64_t step = 0;  // from 1
     double loss = 0;        // the objective, per trained token
     double ce = 0;
-    double fkl = 0;
-    double agreement = 0;  // share of trained tokens, with a teacher
+    double divergence = 0;  // T²·D of the objective, with a teacher
+    double agreement = 0;   // share of trained tokens, with a teacher
     double learning_rate = 0;
     double gradient_norm = 0;
     std::int64_t tokens = 0;

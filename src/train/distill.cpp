@@ -120,7 +120,7 @@ Result<std::unique_ptr<Prepared>> prepare(const DistillOptions& options) {
     if (!options.teacher.empty()) {
         RETORT_TRY(const text::TextModel teacher_text, text::load_text_model(options.teacher));
         if (teacher_text.tokenizer.hash() != prepared->text.tokenizer.hash() &&
-            options.train.objective.kind != ObjectiveKind::ce) {
+            uses_teacher(options.train.objective)) {
             return fail(ErrorCode::invalid_argument,
                         "{} and {} have different tokenizers: objective {} compares token by token; use ce",
                         options.teacher.string(), options.start.model.string(),
@@ -154,8 +154,7 @@ void announce(const Prepared& prepared, const DistillReport& report, const Train
         "{}: student of {:.1f}M parameters, {} layers{}; objective {}, {} steps, {} in memory{}", train.label,
         static_cast<double>(report.parameters) / 1e6, prepared.student.layout.config.layer_count,
         report.kept_layers.empty() ? std::string() : fmt::format(" ({})", fmt::join(report.kept_layers, ",")),
-        objective_name(train.objective.kind), plan.steps,
-        base::bytes_text(static_cast<double>(plan.memory_bytes)),
+        objective_text(train.objective), plan.steps, base::bytes_text(static_cast<double>(plan.memory_bytes)),
         plan.seconds > 0 ? fmt::format(", about {}", base::duration_text(plan.seconds)) : std::string());
 }
 
@@ -187,8 +186,7 @@ Result<DistillReport> distill(const DistillOptions& options) {
     train_options.bf16 = report.bf16;
     train_options.data_hash = data_hash(prepared->rows);
     if (options.measure_machine) train_options.machine_gflops = measure_gflops(report.bf16);
-    const bool uses_teacher = train_options.objective.kind != ObjectiveKind::ce;
-    if (!uses_teacher) prepared->teacher.reset();
+    if (!uses_teacher(train_options.objective)) prepared->teacher.reset();
     const model::Parameters* teacher = prepared->teacher ? &*prepared->teacher : nullptr;
     const TrainPlan plan =
         plan_training(prepared->student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config,
@@ -210,6 +208,8 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
         {"objective", objective_name(options.train.objective.kind)},
         {"temperature", options.train.objective.temperature},
         {"ce_mix", options.train.objective.ce_mix},
+        {"beta", options.train.objective.beta},
+        {"alpha", options.train.objective.alpha},
         {"learning_rate", options.train.learning_rate},
         {"schedule", schedule_name(options.train.schedule)},
         {"epochs", options.train.epochs},

@@ -35,15 +35,14 @@ std::string fingerprint(const model::Parameters& student, const model::Parameter
                         std::span<const data::PackedBatch> rows, const TrainOptions& options,
                         std::int64_t steps) {
     std::string text = fmt::format(
-        "v1 objective={} temperature={} mix={} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
+        "v2 objective={} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
         "warmup={} "
         "final={} steps={} rows={}x{}/{} seed={} bf16={} threads={} data={} ",
-        objective_name(options.objective.kind), options.objective.temperature, options.objective.ce_mix,
-        options.optimiser.beta1, options.optimiser.beta2, options.optimiser.epsilon,
-        options.optimiser.weight_decay, options.optimiser.clip_norm, schedule_name(options.schedule),
-        options.learning_rate, options.warmup_share, options.final_share, steps, rows.size(),
-        options.rows_per_step, options.rows_per_micro_batch, options.seed, options.bf16, base::thread_count(),
-        options.data_hash);
+        objective_text(options.objective), options.optimiser.beta1, options.optimiser.beta2,
+        options.optimiser.epsilon, options.optimiser.weight_decay, options.optimiser.clip_norm,
+        schedule_name(options.schedule), options.learning_rate, options.warmup_share, options.final_share,
+        steps, rows.size(), options.rows_per_step, options.rows_per_micro_batch, options.seed, options.bf16,
+        base::thread_count(), options.data_hash);
     text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
     if (teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
@@ -57,20 +56,19 @@ Status check_inputs(const model::Parameters& student, const model::Parameters* t
     if (options.rows_per_step < 1 || options.rows_per_micro_batch < 1) {
         return fail(ErrorCode::invalid_argument, "rows per step and per micro-batch must be at least 1");
     }
-    if (options.objective.kind == ObjectiveKind::fkl && teacher == nullptr) {
+    RETORT_CHECK(check_objective(options.objective));
+    if (uses_teacher(options.objective) && teacher == nullptr) {
         return fail(ErrorCode::invalid_argument,
-                    "objective fkl needs a teacher's weights; give --teacher, or use ce");
-    }
-    if (!(options.objective.temperature > 0)) {
-        return fail(ErrorCode::invalid_argument, "temperature {} must be above 0",
-                    options.objective.temperature);
+                    "objective {} needs a teacher's weights; give --teacher, or use ce",
+                    objective_name(options.objective.kind));
     }
     const std::int64_t vocab = student.layout.config.vocab_size;
     if (teacher != nullptr && teacher->layout.config.vocab_size != vocab) {
-        return fail(ErrorCode::invalid_argument,
-                    "the teacher's vocabulary has {} tokens and the student's {}: fkl needs the same "
-                    "tokenizer; use ce",
-                    teacher->layout.config.vocab_size, vocab);
+        return fail(
+            ErrorCode::invalid_argument,
+            "the teacher's vocabulary has {} tokens and the student's {}: this objective needs the same "
+            "tokenizer; use ce",
+            teacher->layout.config.vocab_size, vocab);
     }
     std::int64_t trained = 0;
     for (const auto& row : rows) {
@@ -175,7 +173,7 @@ struct Run {
         record.loss = sums.value(options.objective);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
         record.ce = sums.ce / n;
-        record.fkl = sums.fkl / n;
+        record.divergence = sums.divergence / n;
         record.agreement = static_cast<double>(sums.agreements) / n;
         record.seconds = base::monotonic_seconds() - start;
         return record;
@@ -224,12 +222,12 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
         return 2 * passes * (matrix_parameters(config) + head + attention);
     };
     if (tokens > 0) plan.flops_per_token = flops(student, 3) + (teacher == nullptr ? 0 : flops(*teacher, 1));
-    plan.memory_bytes = student.parameter_count() * 4 * 4 +
-                        (options.bf16 ? student.parameter_count() * 2 : 0) +
-                        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
-                        FusedHead::memory_bytes(student.vocab_size, student.hidden_size,
-                                                teacher == nullptr ? 0 : teacher->hidden_size, max_tokens) +
-                        max_tokens * student.hidden_size * 4;
+    plan.memory_bytes =
+        student.parameter_count() * 4 * 4 + (options.bf16 ? student.parameter_count() * 2 : 0) +
+        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
+        FusedHead::memory_bytes(student.vocab_size, student.hidden_size,
+                                teacher == nullptr ? 0 : teacher->hidden_size, max_tokens, options.bf16) +
+        max_tokens * student.hidden_size * 4;
     if (teacher != nullptr) {
         plan.memory_bytes += teacher->parameter_count() * 4 +
                              model::Transformer::memory_bytes(*teacher, max_tokens, {false, false});
@@ -244,7 +242,7 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
 
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
                           std::span<const data::PackedBatch> rows, const TrainOptions& options) {
-    if (options.objective.kind == ObjectiveKind::ce) teacher = nullptr;
+    if (!uses_teacher(options.objective)) teacher = nullptr;
     RETORT_CHECK(check_inputs(student, teacher, rows, options));
     const TrainPlan plan = plan_training(
         student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config, rows, options);

@@ -13,6 +13,7 @@
 #include "data/packing.h"
 #include "model/parameters.h"
 #include "train/checkpoint.h"
+#include "train/fused_head.h"
 #include "train/objective.h"
 #include "train/optimiser.h"
 #include "train/schedule.h"

@@ -12,7 +12,7 @@
 #include "tensor/adamw.h"
 #include "tensor/gemm.h"
 #include "train/batches.h"
-#include "train/objective.h"
+#include "train/fused_head.h"
 
 namespace retort::train {
 namespace {
