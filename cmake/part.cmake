@@ -26,6 +26,7 @@ function(retort_part name)
     endif()
   endforeach()
   target_link_libraries(retort_${name} PUBLIC ${PART_LINKS})
+  set_property(GLOBAL APPEND PROPERTY retort_parts ${name})
 endfunction()
 
 add_library(retort_options INTERFACE)

@@ -37,6 +37,16 @@ foreach(part base tensor formats text model generate data train api http store s
     target_link_libraries(retort_cli PUBLIC retort_${part})
   endif()
 endforeach()
+
+# Headers compiled once, for all that follow the same flags.
+retort_precompile(parts LIKE retort_base)
+retort_precompile(cli LIKE retort_cli)
+get_property(parts GLOBAL PROPERTY retort_parts)
+foreach(part IN LISTS parts)
+  retort_use_precompiled(retort_${part} parts)
+endforeach()
+retort_use_precompiled(retort_cli cli)
+
 add_executable(retort "${CMAKE_SOURCE_DIR}/src/cli/main.cpp")
 target_link_libraries(retort PRIVATE retort_cli)
 set_target_properties(retort PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")

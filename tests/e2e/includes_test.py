@@ -45,8 +45,8 @@ def compile_commands():
         if not match:
             continue
         words = shlex.split(entry["command"])
-        if words[0].endswith("ccache"):
-            words = words[1:]
+        if any(word.endswith("ccache") for word in words[:3]):
+            words = words[next(at for at, word in enumerate(words) if word.endswith("ccache")) + 1:]
         for flag, count in (("-c", 2), ("-o", 2)):
             if flag in words:
                 at = words.index(flag)

@@ -1,0 +1,4 @@
+// As parts.h, for the commands.
+#include "parts.h"
+
+#include <CLI/CLI.hpp>

@@ -1,0 +1,5 @@
+// As parts.h, for the tests.
+#include "parts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
