@@ -10,6 +10,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/parallel.h"
+#include "base/strings.h"
 #include "cli/help.h"
 
 namespace retort::cli {
@@ -54,22 +55,6 @@ std::string planned_text() {
     }
     text += "\n`retort COMMAND --help` explains a command. Exit status: 0, 1 (failed), 2 (wrong usage).";
     return text;
-}
-
-// Levenshtein distance, for "did you mean".
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t above = row[j];
-            row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-            diagonal = above;
-        }
-    }
-    return row[b.size()];
 }
 
 const CLI::App* innermost_of(const CLI::App& app, std::string& path) {
@@ -220,7 +205,7 @@ int Commands::run(int argc, const char* const* argv) {
         std::size_t best = 3;
         for (const Entry& entry : entries_) {
             const std::string& name = entry.app->get_name();
-            const std::size_t distance = edit_distance(first, name);
+            const std::size_t distance = base::edit_distance(first, name);
             if (distance < best) {
                 best = distance;
                 nearest = name;

@@ -4,19 +4,14 @@
 #include <optional>
 #include <utility>
 
+#include "base/strings.h"
+
 namespace retort::data {
 
 namespace {
 
 constexpr text::EncodeOptions as_rendered{.add_special_tokens = false, .parse_special = true};
 constexpr std::string_view blank = " \t\r\n";
-
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(blank);
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
-
 std::size_t common_prefix(std::string_view a, std::string_view b) {
     const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
     (void)other;
@@ -44,15 +39,15 @@ struct Rendered {
 // answer without its reasoning: it is put after the generation prompt as the model would have written it, and
 // closed as the template closes a plain answer.
 Result<Rendered> render_reasoning(const Record& record, const std::string& asked, const std::string& full) {
-    const std::string_view content = trimmed(record.content);
+    const std::string_view content = base::trimmed(record.content);
     const std::size_t at = full.rfind(content);
     if (content.empty() || at == std::string::npos) {
         return fail(ErrorCode::unsupported, "record {}: the chat template leaves its answer out", record.id);
     }
     Rendered out{asked, asked.size()};
-    const bool opened = trimmed(asked).ends_with("<think>");
+    const bool opened = base::trimmed(asked).ends_with("<think>");
     if (!opened) out.text += "<think>\n";
-    out.text += std::string(trimmed(record.reasoning)) + "\n</think>\n\n" + full.substr(at);
+    out.text += std::string(base::trimmed(record.reasoning)) + "\n</think>\n\n" + full.substr(at);
     return out;
 }
 
@@ -62,7 +57,7 @@ Result<Rendered> render_record(const Record& record, const Renderer& render) {
     RETORT_TRY(const std::string before, render(messages, false));
     messages.push_back({.role = "assistant", .content = record.content, .reasoning = record.reasoning});
     RETORT_TRY(std::string full, render(messages, false));
-    if (!record.reasoning.empty() && full.find(trimmed(record.reasoning)) == std::string::npos) {
+    if (!record.reasoning.empty() && full.find(base::trimmed(record.reasoning)) == std::string::npos) {
         return render_reasoning(record, asked, full);
     }
     if (!std::string_view(full).starts_with(before)) {

@@ -5,20 +5,13 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/strings.h"
 
 namespace retort::data {
 
 using formats::Json;
 
 namespace {
-
-constexpr std::string_view blank = " \t\r\n";
-
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(blank);
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
 
 Result<Prompt> prompt_from_json(std::string_view line) {
     RETORT_TRY(const Json json, formats::parse_json(line, "prompt"));
@@ -38,7 +31,7 @@ Result<Prompt> prompt_from_json(std::string_view line) {
         }
     } else {
         RETORT_TRY(std::string content, formats::json_string(json, "prompt"));
-        if (trimmed(content).empty()) return fail(ErrorCode::format, "prompt is empty");
+        if (base::trimmed(content).empty()) return fail(ErrorCode::format, "prompt is empty");
         prompt.messages.push_back({.role = "user", .content = std::move(content)});
     }
     if (const Json* metadata = formats::json_find(json, "metadata"); metadata != nullptr) {
@@ -57,7 +50,7 @@ Result<std::vector<Prompt>> parse_prompts(std::string_view text, PromptFormat fo
     std::unordered_set<std::string> ids;
     for (std::int64_t number = 1; !text.empty(); ++number) {
         const std::size_t end = text.find('\n');
-        const std::string_view line = trimmed(text.substr(0, end));
+        const std::string_view line = base::trimmed(text.substr(0, end));
         text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
         if (line.empty()) continue;
         Prompt prompt;
@@ -92,7 +85,7 @@ Result<std::vector<Prompt>> read_prompts(const std::filesystem::path& path, std:
     RETORT_TRY(const std::string text, base::read_file(path));
     const std::string extension = path.extension().string();
     PromptFormat format =
-        trimmed(text).starts_with('{') ? PromptFormat::json_lines : PromptFormat::plain_text;
+        base::trimmed(text).starts_with('{') ? PromptFormat::json_lines : PromptFormat::plain_text;
     if (extension == ".jsonl" || extension == ".ndjson") format = PromptFormat::json_lines;
     if (extension == ".txt") format = PromptFormat::plain_text;
     return parse_prompts(text, format, path.string(), system_prompt);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/strings.h"
 #include "data/pattern.h"
 #include "data/prompts.h"
 #include "data/spec_file.h"
@@ -125,12 +126,6 @@ bool has_markdown(std::string_view text) {
     return text.find("**") != std::string_view::npos;
 }
 
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(" \t\r\n");
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
-
 class SentencesRule : public Verifier::Rule {
   public:
     SentencesRule() : Rule("sentences") {}
@@ -157,7 +152,7 @@ class SentencesRule : public Verifier::Rule {
     }
 
     [[nodiscard]] Result<Verdict> check(std::string_view answer, const Json& metadata) const override {
-        answer = trimmed(answer);
+        answer = base::trimmed(answer);
         if (answer.empty()) return failed("empty");
         const std::int64_t sentences = count_sentences(answer);
         if (sentences < min_) return failed("{} sentences, at least {}", sentences, min_);

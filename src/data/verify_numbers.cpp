@@ -1,21 +1,15 @@
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <numeric>
 #include <string>
 
+#include "base/strings.h"
 #include "data/verify.h"
 
 namespace retort::data {
 
 namespace {
-
-constexpr std::string_view blank = " \t\r\n";
-
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(blank);
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -94,21 +88,21 @@ Number divide(const Number& above, const Number& below) {
 }  // namespace
 
 Number parse_number(std::string_view text) {
-    text = trimmed(text);
+    text = base::trimmed(text);
     while (text.starts_with('$') || text.starts_with('(')) text.remove_prefix(1);
     while (text.ends_with('$') || text.ends_with(')')) text.remove_suffix(1);
-    text = trimmed(text);
+    text = base::trimmed(text);
     if (text.ends_with("\\%")) {
-        return divide(parse_decimal(trimmed(text.substr(0, text.size() - 2))), parse_decimal("100"));
+        return divide(parse_decimal(base::trimmed(text.substr(0, text.size() - 2))), parse_decimal("100"));
     }
     if (text.ends_with('%')) {
-        return divide(parse_decimal(trimmed(text.substr(0, text.size() - 1))), parse_decimal("100"));
+        return divide(parse_decimal(base::trimmed(text.substr(0, text.size() - 1))), parse_decimal("100"));
     }
     bool negative = false;
     std::string_view body = text;
     if (body.starts_with('-')) {
         negative = true;
-        body = trimmed(body.substr(1));
+        body = base::trimmed(body.substr(1));
     }
     for (const std::string_view command : {"\\frac{", "\\dfrac{", "\\tfrac{"}) {
         if (!body.starts_with(command) || !body.ends_with('}')) continue;
@@ -124,8 +118,8 @@ Number parse_number(std::string_view text) {
         return number;
     }
     if (const std::size_t slash = text.find('/'); slash != std::string_view::npos) {
-        return divide(parse_decimal(trimmed(text.substr(0, slash))),
-                      parse_decimal(trimmed(text.substr(slash + 1))));
+        return divide(parse_decimal(base::trimmed(text.substr(0, slash))),
+                      parse_decimal(base::trimmed(text.substr(slash + 1))));
     }
     return parse_decimal(text);
 }
@@ -142,7 +136,7 @@ std::string_view final_number_text(std::string_view answer) {
     }
     if (const std::size_t at = answer.rfind("####"); at != std::string_view::npos) {
         const std::string_view rest = answer.substr(at + 4);
-        return trimmed(rest.substr(0, rest.find('\n')));
+        return base::trimmed(rest.substr(0, rest.find('\n')));
     }
     std::size_t end = answer.size();
     while (end > 0 && !is_digit(answer[end - 1])) --end;
@@ -157,7 +151,7 @@ std::string_view final_number_text(std::string_view answer) {
     // ".5", and a sign that is not the hyphen of a word or a range.
     if (begin > 0 && answer[begin - 1] == '.' && (begin < 2 || answer[begin - 2] == ' ')) --begin;
     if (begin > 0 && answer[begin - 1] == '-' &&
-        (begin < 2 || blank.find(answer[begin - 2]) != std::string_view::npos)) {
+        (begin < 2 || std::isspace(static_cast<unsigned char>(answer[begin - 2])) != 0)) {
         --begin;
     }
     if (end < answer.size() && answer[end] == '%') ++end;

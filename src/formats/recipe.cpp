@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/strings.h"
 
 namespace retort::formats {
 
@@ -32,21 +33,6 @@ std::string_view kind_of(const toml::node& node) {
         default:
             return "a date or time";
     }
-}
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t above = row[j];
-            row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-            diagonal = above;
-        }
-    }
-    return row[b.size()];
 }
 
 Json json_of(const toml::node& node) {
@@ -120,7 +106,7 @@ Status TomlTable::Node::check() const {
         std::string_view nearest;
         std::size_t least = std::max<std::size_t>(key.size() / 2, 1) + 1;
         for (const std::string& known : asked) {
-            if (const std::size_t distance = edit_distance(key, known); distance < least) {
+            if (const std::size_t distance = base::edit_distance(key, known); distance < least) {
                 least = distance;
                 nearest = known;
             }

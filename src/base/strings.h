@@ -1,0 +1,15 @@
+// Small questions about text that several parts ask. ASCII only; knows nothing of Unicode or of any format.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace retort::base {
+
+// Without spaces, tabs and line ends at either end.
+std::string_view trimmed(std::string_view text);
+
+// Levenshtein's, in bytes: for "did you mean".
+std::size_t edit_distance(std::string_view a, std::string_view b);
+
+}  // namespace retort::base

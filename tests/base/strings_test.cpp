@@ -1,0 +1,25 @@
+#include "base/strings.h"
+
+#include <gtest/gtest.h>
+
+namespace retort::base {
+namespace {
+
+TEST(Strings, TrimmedOfBlanksAtBothEndsOnly) {
+    EXPECT_EQ(trimmed(" \t\r\na b\n "), "a b");
+    EXPECT_EQ(trimmed("a"), "a");
+    EXPECT_EQ(trimmed(" \n"), "");
+    EXPECT_EQ(trimmed(""), "");
+}
+
+TEST(Strings, EditDistanceCountsInsertionsDeletionsAndChanges) {
+    EXPECT_EQ(edit_distance("kitten", "sitting"), 3U);
+    EXPECT_EQ(edit_distance("sitting", "kitten"), 3U);
+    EXPECT_EQ(edit_distance("", "abc"), 3U);
+    EXPECT_EQ(edit_distance("abc", ""), 3U);
+    EXPECT_EQ(edit_distance("flaw", "lawn"), 2U);
+    EXPECT_EQ(edit_distance("pull", "pull"), 0U);
+}
+
+}  // namespace
+}  // namespace retort::base
