@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-#include "formats/zip.h"
+#include "formats/wheel.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     auto archive = retort::formats::ZipArchive::parse(std::as_bytes(std::span(data, size)), "fuzz");
@@ -12,6 +12,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& entry : archive->entries()) {
         const auto text = archive->read(entry, most);
     }
-    const auto weights = retort::formats::find_wheel_weights(*archive);
+    const auto hashes = retort::formats::read_wheel_record(*archive);
     return 0;
 }

