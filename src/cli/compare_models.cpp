@@ -1,24 +1,21 @@
 #include "cli/compare_models.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <future>
-#include <latch>
 #include <map>
-#include <mutex>
+#include <optional>
 
 #include "base/clock.h"
 #include "base/cpu.h"
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/conversation.h"
 #include "cli/loaded_model.h"
 #include "data/record.h"
 #include "evaluate/compare.h"
+#include "evaluate/cost.h"
 #include "evaluate/findings.h"
-#include "stats/proportion.h"
+#include "evaluate/task.h"
+#include "evaluate/training_curve.h"
 #include "train/text_examples.h"
 
 namespace retort::cli {
@@ -74,152 +71,94 @@ Result<model::Parameters> load_parameters(const fs::path& path) {
     return model::parameters_from(weights);
 }
 
-std::int64_t bytes_on_disk(const fs::path& path) {
-    std::error_code code;
-    if (!fs::is_directory(path, code)) return static_cast<std::int64_t>(fs::file_size(path, code));
-    std::int64_t bytes = 0;
-    for (const auto& entry : fs::directory_iterator(path, code)) {
-        if (entry.path().extension() == ".safetensors")
-            bytes += static_cast<std::int64_t>(entry.file_size(code));
-    }
-    return bytes;
-}
-
+// What a model said to the first prompts, and how the task's check judged it.
 struct Answers {
     std::vector<std::string> texts;
-    std::vector<bool> passed;  // empty without a verifier
+    std::optional<evaluate::TaskScore> score;  // none without a verifier
 };
 
-// Greedy answers to the first prompts, several at once.
-Result<Answers> answer_prompts(LoadedModel& local, const HeldOut& held_out, const CompareOptions& options) {
-    const auto count = std::min(held_out.prompts.size(), static_cast<std::size_t>(options.task_prompts));
-    Answers answers;
-    answers.texts.resize(count);
-    std::mutex mutex;
-    std::string problem;
-    std::latch all_done(static_cast<std::ptrdiff_t>(count));
+std::size_t answered_prompts(const HeldOut& held_out, const CompareOptions& options) {
+    return std::min(held_out.prompts.size(), static_cast<std::size_t>(options.task_prompts));
+}
+
+// The first `count` prompts as the model's own template renders them.
+Result<std::vector<std::vector<std::int32_t>>> render_prompts(const LoadedModel& local,
+                                                              const HeldOut& held_out, std::size_t count) {
+    std::vector<std::vector<std::int32_t>> prompts;
     for (std::size_t i = 0; i < count; ++i) {
         const data::Record& record = held_out.records[held_out.prompts[i]];
-        RETORT_TRY(generate::TextRequest request, conversation_request(local, record.request.messages));
-        request.tokens.sampling.temperature = 0;
-        request.tokens.max_tokens = options.max_answer_tokens;
-        const auto submitted = generate::submit_text(
-            *local.engine, local.text.tokenizer, std::move(request),
-            [&answers, i](const generate::TextDelta& delta) {
-                answers.texts[i] += delta.content;
-                return !base::interrupted();
-            },
-            [&](Result<generate::TextCompletion> completion) {
-                if (!completion) {
-                    const std::lock_guard lock(mutex);
-                    problem = completion.error().message;
-                }
-                all_done.count_down();
-            });
-        if (!submitted) {
-            all_done.count_down(static_cast<std::ptrdiff_t>(count - i));
-            all_done.wait();
-            return fail_from(submitted.error());
+        auto request = conversation_request(local, record.request.messages);
+        if (!request) {
+            return fail_from(request.error(),
+                             fmt::format("{}: prompt \"{}\"", local.path.string(), record.prompt_id));
         }
+        prompts.push_back(std::move(request->tokens.prompt));
     }
-    all_done.wait();
-    if (base::interrupted())
-        return fail(ErrorCode::cancelled, "interrupted while models answered; run the same command again");
-    if (!problem.empty()) return fail(ErrorCode::internal, "generation: {}", problem);
-    if (!options.verifier) return answers;
-    for (std::size_t i = 0; i < count; ++i) {
-        const data::Record& record = held_out.records[held_out.prompts[i]];
-        RETORT_TRY(const data::Verdict verdict, options.verifier->check(answers.texts[i], record.metadata));
-        answers.passed.push_back(verdict.passed);
+    return prompts;
+}
+
+Result<evaluate::TaskScore> score_task(std::span<const std::string> texts, const HeldOut& held_out,
+                                       const data::Verifier& verifier) {
+    std::optional<base::Error> problem;
+    evaluate::TaskScore score = evaluate::score_answers(texts, [&](std::string_view text, std::size_t i) {
+        const auto verdict =
+            verifier.check(std::string(text), held_out.records[held_out.prompts[i]].metadata);
+        if (!verdict && !problem) problem = verdict.error();
+        return verdict && verdict->passed;
+    });
+    if (problem) return tl::unexpected(*problem);
+    return score;
+}
+
+// Greedy answers to the first prompts, several at once.
+Result<Answers> answer_task(LoadedModel& local, const HeldOut& held_out, const CompareOptions& options) {
+    RETORT_TRY(const auto prompts, render_prompts(local, held_out, answered_prompts(held_out, options)));
+    evaluate::AnswerOptions how;
+    how.sampling.temperature = 0;
+    how.max_tokens = options.max_answer_tokens;
+    how.stop_tokens = local.text.end_of_turn_tokens;
+    const auto decode = [&](std::span<const std::int32_t> ids) {
+        return local.text.tokenizer.decode(ids, true);
+    };
+    RETORT_TRY(evaluate::GeneratedAnswers generated,
+               evaluate::answer_prompts(*local.engine, prompts, how, decode));
+    Answers answers{std::move(generated.texts), std::nullopt};
+    if (options.verifier) {
+        RETORT_TRY(answers.score, score_task(answers.texts, held_out, *options.verifier));
     }
     return answers;
 }
 
-struct Speed {
-    double tokens_per_second = 0;
-    double cpu_seconds_per_1000 = 0;
-};
+// Measured once a file: students of one shape often share what ships.
+using SpeedOfFile = std::map<fs::path, evaluate::DecodeSpeed>;
 
-double cpu_seconds() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& time) {
-        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-// One sequence, decoded without a stop: the median of three stretches, prompt not counted.
-Result<Speed> measure_speed(LoadedModel& local, const CompareOptions& options) {
-    std::vector<Speed> runs;
-    for (int i = 0; i < 3; ++i) {
-        generate::Request request;
-        request.prompt = local.text.tokenizer.encode("Once upon a time", {});
-        request.sampling.temperature = 0;
-        request.max_tokens = options.speed_tokens;
-        double first = 0;
-        double first_cpu = 0;
-        std::int64_t tokens = 0;
-        RETORT_CHECK(local.engine->generate(std::move(request), [&](const generate::TokenEvent&) {
-            if (tokens++ == 0) {
-                first = base::monotonic_seconds();
-                first_cpu = cpu_seconds();
-            }
-            return true;
-        }));
-        if (tokens < 2) continue;
-        const auto counted = static_cast<double>(tokens - 1);
-        runs.push_back(
-            {counted / (base::monotonic_seconds() - first), (cpu_seconds() - first_cpu) / counted * 1000});
+Status add_cost(evaluate::ModelEntry& entry, const fs::path& shipped, const HeldOut& held_out,
+                const CompareOptions& options, SpeedOfFile& speeds) {
+    RETORT_TRY(LoadedModel local, load_model(shipped.string(), {}));
+    if (!speeds.contains(shipped)) {
+        RETORT_TRY(const auto prompts, render_prompts(local, held_out, 1));
+        RETORT_TRY(speeds[shipped],
+                   evaluate::measure_decoding(*local.engine, prompts, {.tokens = options.speed_tokens}));
     }
-    if (runs.empty()) return Speed{};
-    std::sort(runs.begin(), runs.end(),
-              [](const Speed& a, const Speed& b) { return a.tokens_per_second < b.tokens_per_second; });
-    return runs[runs.size() / 2];
-}
-
-evaluate::TrainingCurve read_curve(const ComparedModel& model) {
-    evaluate::TrainingCurve curve;
-    curve.model = model.key;
-    curve.objective = model.objective;
-    const auto text = base::read_file(model.metrics);
-    if (!text) return curve;
-    std::size_t begin = 0;
-    while (begin < text->size()) {
-        const std::size_t end = std::min(text->find('\n', begin), text->size());
-        const auto json = formats::parse_json(text->substr(begin, end - begin), model.metrics.string());
-        begin = end + 1;
-        if (!json || !json->is_object()) continue;
-        evaluate::CurvePoint point;
-        point.step = json->value("step", std::int64_t{0});
-        point.loss = json->value("loss", 0.0);
-        point.learning_rate = json->value("learning_rate", 0.0);
-        const double seconds = json->value("seconds", 0.0);
-        if (seconds > 0) point.tokens_per_second = json->value("tokens", 0.0) / seconds;
-        curve.points.push_back(point);
-    }
-    return curve;
+    const evaluate::DecodeSpeed& speed = speeds.at(shipped);
+    entry.values["tokens_per_second"] = speed.tokens_per_second;
+    entry.values["cpu_seconds_per_1000_tokens"] = speed.cpu_seconds_per_1000_tokens;
+    if (speed.joules_per_1000_tokens) entry.values["joules_per_1000_tokens"] = *speed.joules_per_1000_tokens;
+    RETORT_TRY(const std::int64_t bytes, evaluate::size_on_disk(shipped));
+    entry.values["bytes"] = static_cast<double>(bytes);
+    entry.values["parameters"] = static_cast<double>(local.engine->config().parameter_count());
+    return {};
 }
 
 // A model that answers: its task score and answers, then size and speed of what is shipped.
 Status add_generation(evaluate::ModelEntry& entry, const ComparedModel& model, const HeldOut& held_out,
-                      const CompareOptions& options, Answers& answers) {
+                      const CompareOptions& options, Answers& answers, SpeedOfFile& speeds) {
     {
         RETORT_TRY(LoadedModel local, load_model(model.path.string(), {}));
-        RETORT_TRY(answers, answer_prompts(local, held_out, options));
-        if (!answers.passed.empty()) {
-            const auto passed = std::count(answers.passed.begin(), answers.passed.end(), true);
-            entry.values["task"] = stats::wilson(passed, static_cast<std::int64_t>(answers.passed.size()));
-        }
+        RETORT_TRY(answers, answer_task(local, held_out, options));
+        if (answers.score) entry.values["task"] = answers.score->wilson;
     }
-    const fs::path shipped = model.shipped.empty() ? model.path : model.shipped;
-    RETORT_TRY(LoadedModel local, load_model(shipped.string(), {}));
-    RETORT_TRY(const Speed speed, measure_speed(local, options));
-    entry.values["tokens_per_second"] = speed.tokens_per_second;
-    entry.values["cpu_seconds_per_1000_tokens"] = speed.cpu_seconds_per_1000;
-    entry.values["bytes"] = static_cast<double>(bytes_on_disk(shipped));
-    entry.values["parameters"] = static_cast<double>(local.engine->config().parameter_count());
-    return {};
+    return add_cost(entry, model.shipped.empty() ? model.path : model.shipped, held_out, options, speeds);
 }
 
 const ComparedModel* find_role(const CompareOptions& options, evaluate::Role role) {
@@ -230,7 +169,8 @@ const ComparedModel* find_role(const CompareOptions& options, evaluate::Role rol
 
 // Does the distilled student beat the student before, and the one trained on text alone?
 Status add_findings(evaluate::ComparisonReport& report, const CompareOptions& options,
-                    const std::map<std::string, evaluate::PairScores>& scores) {
+                    const std::map<std::string, evaluate::PairScores>& scores,
+                    const std::map<std::string, evaluate::TaskScore>& tasks) {
     const ComparedModel* distilled = find_role(options, evaluate::Role::distilled);
     if (distilled == nullptr) return {};
     for (const evaluate::Role role : {evaluate::Role::text_only, evaluate::Role::before}) {
@@ -249,6 +189,12 @@ Status add_findings(evaluate::ComparisonReport& report, const CompareOptions& op
                 evaluate::standard_metric(key), *evaluate::find_model(report, distilled->key),
                 *evaluate::find_model(report, other->key), difference));
         }
+        if (!tasks.contains(distilled->key) || !tasks.contains(other->key)) continue;
+        RETORT_TRY(const stats::Estimate difference,
+                   evaluate::task_difference(tasks.at(distilled->key), tasks.at(other->key)));
+        report.findings.push_back(evaluate::separation(
+            evaluate::standard_metric("task"), *evaluate::find_model(report, distilled->key),
+            *evaluate::find_model(report, other->key), difference));
     }
     return {};
 }
@@ -291,6 +237,8 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
     std::vector<ComparedModel> all = options.models;
     all.insert(all.begin(), {"teacher", "Teacher", evaluate::Role::teacher, options.teacher, {}, {}, {}, {}});
     std::vector<Answers> answers(all.size());
+    std::map<std::string, evaluate::TaskScore> tasks;
+    SpeedOfFile speeds;
     for (std::size_t i = 0; i < all.size(); ++i) {
         const ComparedModel& model = all[i];
         evaluate::ModelEntry entry;
@@ -299,14 +247,25 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
         entry.role = model.role;
         entry.note = model.note;
         if (model.role == evaluate::Role::teacher) {
-            if (!scores.empty()) evaluate::add_teacher_values(entry, scores.begin()->second);
+            if (!scores.empty()) {
+                const evaluate::PairScores& any = scores.begin()->second;
+                evaluate::add_teacher_values(entry, any);
+                report.reliability.push_back(
+                    evaluate::reliability_of(model.key, any, evaluate::Side::teacher));
+            }
         } else {
             evaluate::add_student_values(entry, scores.at(model.key));
             report.reliability.push_back(
                 evaluate::reliability_of(model.key, scores.at(model.key), evaluate::Side::student));
-            if (!model.metrics.empty()) report.curves.push_back(read_curve(model));
+            if (!model.metrics.empty()) {
+                RETORT_TRY(evaluate::TrainingCurve curve, evaluate::read_training_curve(model.metrics));
+                curve.model = model.key;
+                curve.objective = model.objective;
+                report.curves.push_back(std::move(curve));
+            }
         }
-        RETORT_CHECK(add_generation(entry, model, *held_out, options, answers[i]));
+        RETORT_CHECK(add_generation(entry, model, *held_out, options, answers[i], speeds));
+        if (answers[i].score) tasks.emplace(model.key, *answers[i].score);
         report.models.push_back(std::move(entry));
         const fs::path shipped = model.shipped.empty() ? model.path : model.shipped;
         const fs::path file = fs::is_directory(shipped) ? shipped / "model.safetensors" : shipped;
@@ -320,7 +279,8 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
     RETORT_TRY(evaluate::FileEntry records_entry, evaluate::file_entry("held-out records", options.records));
     report.files.push_back(std::move(records_entry));
     report.metrics = evaluate::metrics_in_use(report.models);
-    RETORT_CHECK(add_findings(report, options, scores));
+    RETORT_CHECK(add_findings(report, options, scores, tasks));
+    report.summary = evaluate::summary_of(report);
 
     constexpr std::size_t shown_samples = 8;
     for (std::size_t i = 0; i < std::min(shown_samples, answers[0].texts.size()); ++i) {
@@ -328,7 +288,7 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
         sample.prompt = held_out->records[held_out->prompts[i]].request.messages.back().content;
         for (std::size_t m = 0; m < all.size(); ++m) {
             evaluate::SampleAnswer answer{all[m].key, answers[m].texts[i], std::nullopt};
-            if (!answers[m].passed.empty()) answer.passed = answers[m].passed[i];
+            if (answers[m].score) answer.passed = answers[m].score->passed[i] != 0;
             sample.answers.push_back(std::move(answer));
         }
         report.samples.push_back(std::move(sample));

@@ -1,5 +1,6 @@
 #include "evaluate/findings.h"
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cmath>
@@ -133,6 +134,47 @@ Finding separation(const MetricInfo& metric, const ModelEntry& a, const ModelEnt
                                           : difference_interval(metric, gain_low, gain_high),
                                  away_from_zero ? "" : ", which holds 0");
     return finding;
+}
+
+namespace {
+
+const ModelEntry* of_role(const ComparisonReport& report, Role role) {
+    const auto found = std::find_if(report.models.begin(), report.models.end(),
+                                    [role](const ModelEntry& model) { return model.role == role; });
+    return found == report.models.end() ? nullptr : &*found;
+}
+
+// "59.9 % [58.4, 61.3]"; empty where the model has no such value.
+std::string value_with_interval(const ModelEntry* model, std::string_view key) {
+    if (model == nullptr) return "";
+    const auto found = model->values.find(std::string(key));
+    if (found == model->values.end() || !std::isfinite(found->second.value)) return "";
+    const MetricInfo& metric = standard_metric(key);
+    const std::string interval = format_interval(metric, found->second);
+    return format_value(metric, found->second.value) + (interval.empty() ? "" : " " + interval);
+}
+
+}  // namespace
+
+std::string summary_of(const ComparisonReport& report) {
+    const ModelEntry* distilled = of_role(report, Role::distilled);
+    const std::string agreement = value_with_interval(distilled, "agreement");
+    if (agreement.empty()) return "";
+    std::string summary = fmt::format("{} chooses the teacher's next token at {} of held-out positions",
+                                      distilled->name, agreement);
+    const std::string text_only = value_with_interval(of_role(report, Role::text_only), "agreement");
+    const std::string before = value_with_interval(of_role(report, Role::before), "agreement");
+    if (!text_only.empty())
+        summary += fmt::format("; the same student trained on text alone at {}", text_only);
+    if (!before.empty()) summary += fmt::format("; before training at {}", before);
+    summary += ".";
+    const std::string task = value_with_interval(distilled, "task");
+    const std::string of_teacher = value_with_interval(of_role(report, Role::teacher), "task");
+    if (!task.empty()) {
+        summary += fmt::format(" It passes the task's check for {} of the prompts{}.", task,
+                               of_teacher.empty() ? "" : ", the teacher for " + of_teacher);
+    }
+    return summary;
 }
 
 }  // namespace retort::evaluate

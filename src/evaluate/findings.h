@@ -29,4 +29,8 @@ Reliability reliability_of(std::string model_key, const PairScores& scores, Side
 Finding separation(const MetricInfo& metric, const ModelEntry& a, const ModelEntry& b,
                    const stats::Estimate& difference);
 
+// The outcome in a sentence or two: how the distilled student stands to the teacher, and to the same student
+// trained on text alone. Empty without a distilled student.
+std::string summary_of(const ComparisonReport& report);
+
 }  // namespace retort::evaluate

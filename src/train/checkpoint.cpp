@@ -24,7 +24,8 @@ nlohmann::ordered_json to_json(const StepRecord& r) {
             {"gradient_norm", r.gradient_norm},
             {"tokens", r.tokens},
             {"trained_tokens", r.trained_tokens},
-            {"seconds", r.seconds}};
+            {"seconds", r.seconds},
+            {"peak_share", r.peak_share}};
 }
 
 StepRecord record_from(const nlohmann::json& json) {
@@ -39,6 +40,7 @@ StepRecord record_from(const nlohmann::json& json) {
     r.tokens = json.at("tokens").get<std::int64_t>();
     r.trained_tokens = json.at("trained_tokens").get<std::int64_t>();
     r.seconds = json.at("seconds").get<double>();
+    r.peak_share = json.value("peak_share", 0.0);  // absent in checkpoints of older builds
     return r;
 }
 

@@ -23,6 +23,7 @@ struct StepRecord {
     std::int64_t tokens = 0;
     std::int64_t trained_tokens = 0;
     double seconds = 0;
+    double peak_share = 0;  // of the machine's measured GEMM rate; 0: not measured
 };
 
 struct CheckpointHeader {

@@ -283,7 +283,11 @@ Result<TrainReport> train(model::Parameters& student, const model::Parameters* t
                         "{}: stopped at step {} of {}; run the same command again to go on", options.label,
                         header.steps, plan.steps);
         }
-        const StepRecord record = run.step(header.steps, schedule);
+        StepRecord record = run.step(header.steps, schedule);
+        const double rate = static_cast<double>(record.tokens) / record.seconds;
+        if (options.machine_gflops > 0) {
+            record.peak_share = rate * plan.flops_per_token / (options.machine_gflops * 1e9);
+        }
         header.curve.push_back(record);
         ++header.steps;
         constexpr std::int64_t most_not_finite = 5;
@@ -293,11 +297,9 @@ Result<TrainReport> train(model::Parameters& student, const model::Parameters* t
                         "{}: the loss is not a number at step {}; lower the learning rate ({:g})",
                         options.label, header.steps, options.learning_rate);
         }
-        const double rate = static_cast<double>(record.tokens) / record.seconds;
         std::string note = fmt::format("loss {:.3f}  {:.0f} tokens/s", record.loss, rate);
         if (options.machine_gflops > 0) {
-            note += fmt::format("  {:.0f} % of the machine",
-                                100 * rate * plan.flops_per_token / (options.machine_gflops * 1e9));
+            note += fmt::format("  {:.0f} % of the machine", 100 * record.peak_share);
         }
         progress.update(static_cast<std::uint64_t>(header.steps), note);
         const bool due = options.checkpoint_steps > 0 && header.steps % options.checkpoint_steps == 0;
