@@ -22,6 +22,7 @@ void install_interrupt_handler() {
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), with the file's name
 }
 
 bool interrupted() {

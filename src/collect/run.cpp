@@ -92,6 +92,7 @@ void Run::dispatch(Workers& workers, double now) {
             continue;
         }
         idle = 0;
+        spdlog::debug("collect: asks {}", items_[pending_.front()].id);
         servers_[server].health.started();
         report_.peak_in_flight = std::max(report_.peak_in_flight, ++in_flight_);
         workers.give({pending_.front(), server, now});
