@@ -1,11 +1,14 @@
 """kill -9 at random instants during `retort run`, then the same command: the weights are those of a run that
-nothing interrupted, bit for bit. Usage: kill_test.py [KILLS [SEED [RECIPE]]]; without a recipe, a small one with a
-tiny teacher of random weights is made."""
+nothing interrupted, bit for bit, and no answer is asked twice but those in flight. Usage: kill_test.py [KILLS [SEED
+[RECIPE]]]; without a recipe, a small one with a tiny teacher of random weights is made. With one, the number of
+threads is the machine's, the time limit an hour."""
 
+import collections
 import hashlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +25,7 @@ scope = "tests"
 date = "2026-01-01"
 """
 
+CONCURRENCY = 16  # the most that any recipe here has in flight
 RECIPE = """name = "tiny"
 [teacher]
 source = "teacher"
@@ -30,7 +34,7 @@ prompts = ["prompts.txt"]
 terms = "terms.toml"
 temperature = 1.0
 max_tokens = 80
-concurrency = 4
+concurrency = 16
 [curate]
 near_duplicate_similarity = 2
 validation_share = 0.1
@@ -83,16 +87,21 @@ def weights_of(folder):
 
 
 def run(recipe, output, folder):
-    # One thread: the models are too small to share, and other work on the machine would only slow it down.
-    return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--quiet", "--threads", "1"],
-                            cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            start_new_session=True)
+    # Two threads: what they share must come out the same each time too. What is asked is logged at once, line by line.
+    with open(folder / f"{output.name}.log", "a") as log:
+        return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--quiet", "--threads", "2"],
+                                cwd=folder, env=clean_environment(RETORT_LOG="debug"), stdout=log, stderr=log,
+                                start_new_session=True)
 
 
-def finish(process, what):
-    output, _ = process.communicate(timeout=1200)
-    if process.returncode != 0:
-        sys.exit(f"{what}: exit status {process.returncode}\n{output}")
+def asked(folder, output):
+    """How often each answer was asked for: id of the answer → times."""
+    return collections.Counter(re.findall(r"collect: asks (\S+)", (folder / f"{output}.log").read_text()))
+
+
+def finish(process, what, log):
+    if process.wait(timeout=3600) != 0:
+        sys.exit(f"{what}: exit status {process.returncode}\n{log.read_text()[-4000:]}")
 
 
 def main():
@@ -104,34 +113,46 @@ def main():
     print(f"{recipe.name}, {kills} kills, seed {seed}", flush=True)
     try:
         start = time.monotonic()
-        finish(run(recipe, folder / "whole", folder), "the uninterrupted run")
+        finish(run(recipe, folder / "whole", folder), "the uninterrupted run", folder / "whole.log")
         length = time.monotonic() - start
         expected = weights_of(folder / "whole")
         if not expected:
             sys.exit("the run left no weights")
-        print(f"uninterrupted: {length:.1f} s, {len(expected)} weights files")
+        wanted = asked(folder, "whole")
+        if not wanted or max(wanted.values()) > 1:
+            sys.exit(f"without a kill, {len(wanted)} answers are asked, some of them twice")
+        print(f"uninterrupted: {length:.1f} s, {len(wanted)} answers, {len(expected)} weights files", flush=True)
 
-        killed = 0
+        killed = kills_of_this_folder = 0
         while killed < kills:
             process = run(recipe, folder / "killed", folder)
             try:
                 # Half of them early in what is left, the rest anywhere: each stage gets its share.
-                process.communicate(timeout=rng.uniform(0.05, length * rng.choice((0.3, 1.0))))
+                process.wait(timeout=rng.uniform(0.05, length * rng.choice((0.3, 1.0))))
                 if process.returncode != 0:
                     sys.exit(f"after {killed} kills it fails: exit status {process.returncode}")
                 print(f"finished after {killed} kills; starting anew")
                 shutil.rmtree(folder / "killed")
+                (folder / "killed.log").unlink()
+                kills_of_this_folder = 0
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+                process.wait()
                 killed += 1
-        finish(run(recipe, folder / "killed", folder), "the run after the kills")
+                kills_of_this_folder += 1
+        finish(run(recipe, folder / "killed", folder), "the run after the kills", folder / "killed.log")
         actual = weights_of(folder / "killed")
         if actual != expected:
             for name in sorted(set(expected) | set(actual)):
                 print(f"{name}: {expected.get(name)} uninterrupted, {actual.get(name)} killed")
             sys.exit("the weights differ")
-        print(f"after {kills} kills: bit-identical")
+        again = asked(folder, "killed")
+        twice = again.total() - len(again)
+        in_flight = CONCURRENCY * kills_of_this_folder
+        if set(again) != set(wanted) or twice > in_flight:
+            sys.exit(f"{len(again)} of {len(wanted)} answers were asked for, {twice} of them again; at most "
+                     f"{in_flight} were in flight")
+        print(f"after {kills} kills: bit-identical; {twice} answers asked again, of at most {in_flight} in flight")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
