@@ -17,11 +17,12 @@ date = "2026-01-01"
 
 
 class Teacher:
-    """Answers "re: PROMPT"; `delay` seconds each; gives `statuses` first, one a request."""
+    """Answers "re: PROMPT", or what `answer` makes of it; `delay` seconds each; gives `statuses` first, one a request."""
 
-    def __init__(self, delay=0.0, statuses=()):
+    def __init__(self, delay=0.0, statuses=(), answer="re: {}".format):
         self.asked = []  # the prompt of each request that came
         self.keys = set()
+        self.reply = answer
         self.delay = delay
         self.statuses = list(statuses)
         self.lock = threading.Lock()
@@ -44,7 +45,7 @@ class Teacher:
                 if status == 200:
                     answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"],
                               "choices": [{"index": 0, "finish_reason": "stop",
-                                           "message": {"role": "assistant", "content": f"re: {prompt}"}}],
+                                           "message": {"role": "assistant", "content": outer.reply(prompt)}}],
                               "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}}
                 else:
                     answer = {"error": {"message": "not now", "type": "x", "param": None, "code": None}}
@@ -150,7 +151,7 @@ class Collect(E2eTest):
         self.prompts(3)
         gone = Teacher()
         gone.close()
-        done = self.retort(*self.arguments("-q", url=gone.url), status=1, timeout=300)
+        done = self.retort(*self.arguments("-q", "--max-attempts", 2, "--stall-timeout", 3, url=gone.url), status=1)
         self.assertIn("127.0.0.1", done.stderr)
 
     def test_terms_are_required(self):
