@@ -1,7 +1,7 @@
 # Doors for a newcomer; the work is in CMakeLists.txt and scripts/.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test build dependencies lint asan tsan fuzz docs clean
+.PHONY: demo test build dependencies lint asan asan-corpora tsan fuzz docs clean
 
 FUZZ_SECONDS ?= 60
 RETORT := build/release/bin/retort
@@ -27,15 +27,22 @@ build: dependencies
 dependencies:
 	scripts/install-dependencies.sh
 
-lint: build
+lint: dependencies
 	scripts/install-dependencies.sh lint
+	cmake --preset release
 	scripts/lint.sh build/release
 
-# The same tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
+# Unit tests and corpora under AddressSanitizer with UBSan, and under ThreadSanitizer.
 asan tsan: dependencies
 	cmake --preset $@
 	cmake --build --preset $@
-	ctest --preset $@
+	ctest --preset $@ -R '^(unit|fuzz)'
+
+# Of that the part that reads what others wrote: every parser over its corpus, damaged in many ways.
+asan-corpora: dependencies
+	cmake --preset asan
+	cmake --build --preset asan --target fuzz_targets
+	ctest --preset asan -R '^fuzz'
 
 fuzz: dependencies
 	scripts/install-dependencies.sh fuzz
