@@ -127,7 +127,7 @@ class BadLuck(E2eTest):
         self.assertTrue(self.expected)
 
     def command(self, output):
-        return [RETORT, "run", str(self.recipe), "--folder", str(output), "--quiet", "--threads", "1"]
+        return [RETORT, "run", str(self.recipe), "--folder", str(output), "--threads", "1"]
 
     def attempt(self, output, **options):
         return subprocess.run(self.command(output), cwd=self.folder, env=clean_environment(), capture_output=True,

@@ -89,7 +89,7 @@ def weights_of(folder):
 def run(recipe, output, folder):
     # Two threads: what they share must come out the same each time too. What is asked is logged at once, line by line.
     with open(folder / f"{output.name}.log", "a") as log:
-        return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--quiet", "--threads", "2"],
+        return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--threads", "2"],
                                 cwd=folder, env=clean_environment(RETORT_LOG="debug"), stdout=log, stderr=log,
                                 start_new_session=True)
 
