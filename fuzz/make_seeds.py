@@ -124,7 +124,37 @@ def stored():
     return out.getvalue()
 
 
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def event_block(events):
+    """docs/formats/event_log.md, with zstd's frame of one raw block."""
+    plain = varint(len(events))
+    for time, flags, numbers, body in events:
+        plain += varint(2 * time) + bytes(range(64))
+        for word in (b"req_1", b"POST", b"/v1/chat/completions", b"m", b"finished", b""):
+            plain += varint(len(word)) + word
+        plain += varint(flags)
+        for number in numbers:
+            plain += varint(2 * number if number >= 0 else -2 * number - 1)
+        plain += varint(2**64 - 1) + varint(len(body)) + body
+    size = len(plain)
+    head = b"\x20" + bytes([size]) if size < 256 else b"\x60" + struct.pack("<H", size - 256)
+    frame = b"\x28\xb5\x2f\xfd" + head + struct.pack("<I", size << 3 | 1)[:3] + plain
+    return b"\x01" + struct.pack("<Q", size) + frame
+
+
 SEEDS = {
+    "event_block": {
+        "empty.block": event_block([]),
+        "two.block": event_block([(1700000000000, 7, (200, 12, 3, 40, 0, 5, 1000, 2000, 1), b""),
+                                  (7, 0, (429, 0, 0, 0, 0, -1, 0, 9, 0), b'{"model":"m"}')]),
+    },
     "gguf": {
         "llama.gguf": tiny_gguf("llama", "q8_0", 32),
         "qwen2.gguf": tiny_gguf("qwen2", "q4_1", 32),

@@ -1,0 +1,133 @@
+#include "store/event_log.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace retort::store {
+namespace {
+
+Event example(int i) {
+    Event event;
+    event.time_ms = 1'700'000'000'000 + i * 7;
+    event.request_id = "req_" + std::to_string(i);
+    event.account.fill(static_cast<std::uint8_t>(i));
+    event.route = "/v1/chat/completions";
+    event.status = i % 2 == 0 ? 200 : 429;
+    event.end = "finished";
+    event.stream = i % 3 == 0;
+    event.logit_bias = true;
+    event.prompt_tokens = i * 1000;
+    event.cost = -i;
+    event.parameters = UINT64_MAX - static_cast<std::uint64_t>(i);
+    event.body = i == 2 ? std::string("\0\xff\"x", 4) : "";
+    return event;
+}
+
+class EventLogTest : public ::testing::Test {
+  protected:
+    EventLogTest() {
+        std::string pattern = "/tmp/retort-events-XXXXXX";
+        options_.folder = mkdtemp(pattern.data());
+    }
+    ~EventLogTest() override { std::filesystem::remove_all(options_.folder); }
+    std::vector<std::string> read() {
+        std::vector<std::string> ids;
+        const Status done = read_events(options_.folder, [&](const Event& event) -> Status {
+            ids.push_back(event.request_id);
+            return {};
+        });
+        EXPECT_TRUE(done) << done.error().message;
+        return ids;
+    }
+    EventLogOptions options_;
+};
+
+TEST(EventBlock, ComesBackAsItWent) {
+    std::vector<Event> events;
+    for (int i = 0; i < 50; ++i) events.push_back(example(i));
+    const std::string block = write_block(events);
+    const auto back = read_block(block);
+    ASSERT_TRUE(back) << back.error().message;
+    ASSERT_EQ(back->size(), events.size());
+    for (std::size_t i = 0; i < events.size(); ++i) {
+        EXPECT_EQ(event_json((*back)[i]), event_json(events[i]));
+        EXPECT_EQ((*back)[i].body, events[i].body);
+    }
+    EXPECT_TRUE(read_block(write_block({}))->empty());
+    for (std::size_t length = 0; length < block.size(); ++length) {
+        EXPECT_FALSE(read_block(std::string_view(block).substr(0, length)));
+    }
+    std::string newer = block;
+    newer[0] = 2;
+    EXPECT_EQ(read_block(newer).error().code, ErrorCode::unsupported);
+}
+
+TEST(EventBlock, ItsJsonIsFlatAndOneLine) {
+    const std::string line = event_json(example(2));
+    EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+    const auto json = nlohmann::json::parse(line);
+    for (const auto& [name, value] : json.items()) EXPECT_TRUE(value.is_primitive()) << name;
+    EXPECT_EQ(json["account"], "02020202020202020202020202020202");
+    EXPECT_EQ(json["address"], "");
+}
+
+TEST_F(EventLogTest, KeepsOrderOverFilesAndRestarts) {
+    options_.file_bytes = 1;  // a file for each block
+    options_.block_events = 10;
+    for (int part = 0; part < 2; ++part) {
+        auto log = EventLog::open(options_);
+        ASSERT_TRUE(log) << log.error().message;
+        for (int i = 0; i < 30; ++i) {
+            (*log)->add(example(part * 30 + i));
+            if (i % 10 == 9) {
+                ASSERT_TRUE((*log)->flush());
+            }
+        }
+        EXPECT_EQ((*log)->written(), 30U);
+    }
+    const auto ids = read();
+    ASSERT_EQ(ids.size(), 60U);
+    for (int i = 0; i < 60; ++i) EXPECT_EQ(ids[static_cast<std::size_t>(i)], "req_" + std::to_string(i));
+    EXPECT_GE(event_files(options_.folder)->size(), 6U);
+}
+
+TEST_F(EventLogTest, ATornTailIsLeftOut) {
+    {
+        auto log = EventLog::open(options_);
+        (*log)->add(example(1));
+        ASSERT_TRUE((*log)->flush());
+        (*log)->add(example(2));
+    }
+    const auto file = event_files(options_.folder)->at(0);
+    std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+    EXPECT_EQ(read(), std::vector<std::string>{"req_1"});
+}
+
+TEST_F(EventLogTest, OldFilesGo) {
+    std::ofstream(options_.folder / "000000000000001-x.events").put('x');
+    std::filesystem::last_write_time(options_.folder / "000000000000001-x.events",
+                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
+    options_.retention_seconds = 86'400;
+    {
+        auto log = EventLog::open(options_);
+        (*log)->add(example(1));
+    }
+    EXPECT_EQ(event_files(options_.folder)->size(), 1U);
+    EXPECT_EQ(read().size(), 1U);
+}
+
+TEST_F(EventLogTest, AFullQueueDropsAndCounts) {
+    options_.max_waiting = 5;
+    options_.flush_seconds = 100;
+    auto log = EventLog::open(options_);
+    for (int i = 0; i < 8; ++i) (*log)->add(example(i));
+    EXPECT_EQ((*log)->dropped(), 3U);
+    log->reset();
+    EXPECT_EQ(read().size(), 5U);
+}
+
+}  // namespace
+}  // namespace retort::store
