@@ -9,6 +9,10 @@ void add_bench(Commands& commands) {
     add_bench_peak(commands, bench);
     add_bench_train(commands, bench);
     add_bench_tokenize(commands, bench);
+    add_bench_prefill(commands, bench);
+    add_bench_decode(commands, bench);
+    add_bench_batch(commands, bench);
+    add_bench_load(commands, bench);
 }
 
 }  // namespace retort::cli

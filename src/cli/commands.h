@@ -76,5 +76,9 @@ void add_bench(Commands& commands);
 void add_bench_peak(Commands& commands, CLI::App& bench);
 void add_bench_train(Commands& commands, CLI::App& bench);
 void add_bench_tokenize(Commands& commands, CLI::App& bench);
+void add_bench_prefill(Commands& commands, CLI::App& bench);
+void add_bench_decode(Commands& commands, CLI::App& bench);
+void add_bench_batch(Commands& commands, CLI::App& bench);
+void add_bench_load(Commands& commands, CLI::App& bench);
 
 }  // namespace retort::cli
