@@ -7,6 +7,7 @@
 #include "tensor/activation.h"
 #include "tensor/linear.h"
 #include "tensor/norm.h"
+#include "tensor/team.h"
 
 namespace retort::generate {
 
@@ -14,6 +15,25 @@ namespace {
 
 std::int64_t layer_floats_of_page(const model::ModelConfig& config) {
     return 2 * config.kv_size() * tensor::kv_page_tokens;
+}
+
+// Calls body(begin, end) on shares of the rows, by the team that the products use: OpenMP's threads, which
+// the kernels take by themselves for many rows, would spin in its way.
+template <typename Body>
+void each_rows(std::int64_t rows, const Body& body) {
+    constexpr std::int64_t share = 7;  // fewer than any kernel would divide
+    tensor::team_each((rows + share - 1) / share,
+                      [&](std::int64_t i) { body(i * share, std::min(rows, (i + 1) * share)); });
+}
+
+// A few heads at a time, for the same reason.
+void norm_heads(float* heads, const std::vector<float>& weight, std::int64_t count,
+                const model::ModelConfig& config) {
+    const std::int64_t size = config.head_dim;
+    for (std::int64_t h = 0; h < count; h += 8) {
+        tensor::rms_norm(heads + h * size, size, weight.data(), config.rms_norm_eps,
+                         std::min<std::int64_t>(8, count - h), size, heads + h * size, size, nullptr);
+    }
 }
 
 const float* bias_or_null(const std::vector<float>& bias) {
@@ -73,6 +93,7 @@ void Decoder::copy_page(std::int32_t from, std::int32_t to) {
 
 void Decoder::plan_rows(std::span<const Segment> segments) {
     positions_.clear();
+    tokens_.clear();
     queries_.clear();
     logit_rows_.clear();
     for (const Segment& segment : segments) {
@@ -83,13 +104,26 @@ void Decoder::plan_rows(std::span<const Segment> segments) {
             assert(position / tensor::kv_page_tokens < static_cast<std::int64_t>(segment.pages.size()));
             if (i >= count - segment.logit_rows)
                 logit_rows_.push_back(static_cast<std::int64_t>(positions_.size()));
-            embedding_.fetch_row(segment.tokens[static_cast<std::size_t>(i)],
-                                 residual_.data() + static_cast<std::int64_t>(positions_.size()) *
-                                                        weights_.config.hidden_size);
+            tokens_.push_back(segment.tokens[static_cast<std::size_t>(i)]);
             positions_.push_back(static_cast<std::int32_t>(position));
             queries_.push_back({segment.pages.data(), position + 1});
         }
     }
+    each_rows(static_cast<std::int64_t>(tokens_.size()), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+            embedding_.fetch_row(tokens_[static_cast<std::size_t>(row)],
+                                 residual_.data() + row * weights_.config.hidden_size);
+        }
+    });
+}
+
+void Decoder::norm_rows(const std::vector<float>& weight, std::int64_t rows) {
+    const std::int64_t hidden = weights_.config.hidden_size;
+    each_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+        tensor::rms_norm(residual_.data() + begin * hidden, hidden, weight.data(),
+                         weights_.config.rms_norm_eps, end - begin, hidden, normed_.data() + begin * hidden,
+                         hidden, nullptr);
+    });
 }
 
 std::span<float> Decoder::step(std::span<const Segment> segments) {
@@ -134,14 +168,12 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
     const model::LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
     const LayerMatrices& matrices = matrices_[static_cast<std::size_t>(layer)];
     const std::int64_t hidden = config.hidden_size;
-    const std::int64_t head_dim = config.head_dim;
     const std::int64_t query_size = config.query_size();
     const std::int64_t kv_size = config.kv_size();
     const std::int64_t qkv_size = query_size + 2 * kv_size;
     float* qkv = qkv_.data();
 
-    tensor::rms_norm(residual_.data(), hidden, weights.attention_norm.data(), config.rms_norm_eps, rows,
-                     hidden, normed_.data(), hidden, nullptr);
+    norm_rows(weights.attention_norm, rows);
     const tensor::LinearTask projections[] = {
         {&matrices.query, qkv, qkv_size, bias_or_null(weights.query_bias)},
         {&matrices.key, qkv + query_size, qkv_size, bias_or_null(weights.key_bias)},
@@ -149,26 +181,23 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
     };
     tensor::linear(projections, normed_.data(), hidden, rows);
 
-    if (config.qk_norm) {
-        for (std::int64_t r = 0; r < rows; ++r) {
-            float* row = qkv + r * qkv_size;
-            tensor::rms_norm(row, head_dim, weights.query_norm.data(), config.rms_norm_eps, config.head_count,
-                             head_dim, row, head_dim, nullptr);
-            tensor::rms_norm(row + query_size, head_dim, weights.key_norm.data(), config.rms_norm_eps,
-                             config.kv_head_count, head_dim, row + query_size, head_dim, nullptr);
-        }
-    }
-    // Query and key heads are neighbours in a row.
-    tensor::rope(qkv, qkv_size, rows, config.head_count + config.kv_head_count, positions_.data(), rope_,
-                 false);
-
     const tensor::PagedKeyValues cache = layer_cache(layer);
-    for (std::int64_t r = 0; r < rows; ++r) {
-        const float* row = qkv + r * qkv_size;
-        tensor::store_key_value(cache, shape_, queries_[static_cast<std::size_t>(r)].pages,
-                                positions_[static_cast<std::size_t>(r)], row + query_size,
-                                row + query_size + kv_size);
-    }
+    each_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = begin; r < end && config.qk_norm; ++r) {
+            float* row = qkv + r * qkv_size;
+            norm_heads(row, weights.query_norm, config.head_count, config);
+            norm_heads(row + query_size, weights.key_norm, config.kv_head_count, config);
+        }
+        // Query and key heads are neighbours in a row.
+        tensor::rope(qkv + begin * qkv_size, qkv_size, end - begin, config.head_count + config.kv_head_count,
+                     positions_.data() + begin, rope_, false);
+        for (std::int64_t r = begin; r < end; ++r) {
+            const float* row = qkv + r * qkv_size;
+            tensor::store_key_value(cache, shape_, queries_[static_cast<std::size_t>(r)].pages,
+                                    positions_[static_cast<std::size_t>(r)], row + query_size,
+                                    row + query_size + kv_size);
+        }
+    });
     tensor::paged_attention(cache, shape_, queries_, qkv, qkv_size, attention_.data(), query_size);
     tensor::linear({&matrices.output, residual_.data(), hidden, nullptr, true}, attention_.data(), query_size,
                    rows);
@@ -180,14 +209,16 @@ void Decoder::mlp_block(std::int64_t layer, std::int64_t rows) {
     const LayerMatrices& matrices = matrices_[static_cast<std::size_t>(layer)];
     const std::int64_t hidden = config.hidden_size;
     const std::int64_t intermediate = config.intermediate_size;
-    tensor::rms_norm(residual_.data(), hidden, weights.mlp_norm.data(), config.rms_norm_eps, rows, hidden,
-                     normed_.data(), hidden, nullptr);
+    norm_rows(weights.mlp_norm, rows);
     const tensor::LinearTask projections[] = {
         {&matrices.gate, gate_up_.data(), 2 * intermediate},
         {&matrices.up, gate_up_.data() + intermediate, 2 * intermediate},
     };
     tensor::linear(projections, normed_.data(), hidden, rows);
-    tensor::swiglu(gate_up_.data(), rows, intermediate, middle_.data());
+    each_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+        tensor::swiglu(gate_up_.data() + begin * 2 * intermediate, end - begin, intermediate,
+                       middle_.data() + begin * intermediate);
+    });
     tensor::linear({&matrices.down, residual_.data(), hidden, nullptr, true}, middle_.data(), intermediate,
                    rows);
 }

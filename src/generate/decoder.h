@@ -55,6 +55,7 @@ class Decoder {
     void mlp_block(std::int64_t layer, std::int64_t rows);
     void plan_rows(std::span<const Segment> segments);
     void add_hidden(std::span<const Segment> segments);
+    void norm_rows(const std::vector<float>& weight, std::int64_t rows);  // residual_ to normed_
     [[nodiscard]] tensor::PagedKeyValues layer_cache(std::int64_t layer);
 
     model::Weights weights_;  // norms and biases; matrices only where they are not repacked
@@ -67,6 +68,7 @@ class Decoder {
     std::int64_t page_floats_;
     tensor::Buffer<float> cache_;
     std::vector<std::int32_t> positions_;      // of each row of the step
+    std::vector<std::int32_t> tokens_;         // the same
     std::vector<tensor::PagedQuery> queries_;  // the same
     std::vector<std::int64_t> logit_rows_;     // rows whose logits are wanted
     tensor::Buffer<float> residual_;           // (rows, hidden)

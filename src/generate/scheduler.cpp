@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/parallel.h"
+#include "tensor/team.h"
 
 namespace retort::generate {
 
@@ -306,7 +306,7 @@ void Scheduler::run_model() {
     if (count < 4) {
         for (std::int64_t i = 0; i < count; ++i) read(i);
     } else {
-        base::parallel_each(count, read);
+        tensor::team_each(count, read);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "tensor/dispatch.h"
 #include "tensor/gemm.h"
 #include "tensor/linear_packed.h"
+#include "tensor/linear_pairs.h"
 #include "tensor/linear_plain.h"
 #include "tensor/quantised.h"
 #include "tensor/team.h"
@@ -17,29 +18,37 @@ namespace retort::tensor {
 namespace {
 
 constexpr std::int64_t unit = packed_rows;  // rows that are not divided between threads
+static_assert(pair_rows == unit);
 
 struct Activations {
     const float* x;
     std::int64_t stride;
     std::int64_t tokens;
     const PackedActivations* packed;
+    const PairActivations* pairs;
 };
 
 // Rows begin … end−1 (begin a multiple of `unit`) of one task.
 void run_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const Activations& x) {
     const std::int64_t width = (end - begin + unit - 1) / unit * unit;
+    const std::int64_t rows = end - begin;
+    // Straight to y where nothing is added and no row of zeros stands behind the last.
+    const bool direct = !task.add && task.bias == nullptr && rows == width;
     thread_local std::vector<float> sums;
-    sums.resize(static_cast<std::size_t>(x.tokens * width));
-    if (task.weight->needs_source()) {
-        plain_products(task.weight->plain(), begin, end, x.x, x.stride, x.tokens, sums.data(), width);
+    if (!direct) sums.resize(static_cast<std::size_t>(x.tokens * width));
+    float* out = direct ? task.y + begin : sums.data();
+    const std::int64_t out_stride = direct ? task.y_stride : width;
+    if (const PackedMatrix* packed = task.weight->packed()) {
+        packed_products(*packed, begin / unit, (begin + width) / unit, *x.packed, out, out_stride);
+    } else if (const PairMatrix* pairs = task.weight->pairs()) {
+        pair_products(*pairs, begin / unit, (begin + width) / unit, *x.pairs, out, out_stride);
     } else {
-        packed_products(*task.weight->packed(), begin / unit, (begin + width) / unit, *x.packed, sums.data(),
-                        width);
+        plain_products(task.weight->plain(), begin, end, x.x, x.stride, x.tokens, out, out_stride);
     }
+    if (direct) return;
     for (std::int64_t t = 0; t < x.tokens; ++t) {
         const float* from = sums.data() + t * width;
         float* to = task.y + t * task.y_stride + begin;
-        const std::int64_t rows = end - begin;
         if (task.add) {
             for (std::int64_t r = 0; r < rows; ++r) to[r] += from[r];
         } else {
@@ -81,12 +90,14 @@ void run_dense(const LinearTask& task, const Activations& x) {
     }
 }
 
-void pack_all(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t cols,
-              PackedActivations& to) {
+// Calls pack(x, x_stride, first, last, to) for shares of the tokens.
+template <typename To, typename Pack>
+void pack_all(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t cols, To& to,
+              const Pack& pack) {
     to.reserve(tokens, cols);
     const std::int64_t shares = std::min(tokens, tokens * cols / 16384 + 1);
     team_each(shares, [&](std::int64_t share) {
-        pack_activations(x, x_stride, tokens * share / shares, tokens * (share + 1) / shares, to);
+        pack(x, x_stride, tokens * share / shares, tokens * (share + 1) / shares, to);
     });
 }
 
@@ -98,14 +109,21 @@ LinearWeight& LinearWeight::operator=(LinearWeight&&) noexcept = default;
 LinearWeight::~LinearWeight() = default;
 
 LinearWeight::LinearWeight(const MatrixView& matrix) : view_(matrix) {
-    if (!is_quantised(matrix.dtype)) return;
-    packed_ = std::make_unique<PackedMatrix>(pack_matrix(matrix));
+    if (is_quantised(matrix.dtype)) {
+        packed_ = std::make_unique<PackedMatrix>(pack_matrix(matrix));
+    } else if (pairs_fit(matrix)) {
+        pairs_ = std::make_unique<PairMatrix>(pack_pairs(matrix));
+    } else {
+        return;
+    }
     view_.data = nullptr;
 }
 
 void LinearWeight::fetch_row(std::int64_t row, float* to) const {
     if (packed_) {
         unpack_row(*packed_, row, to);
+    } else if (pairs_) {
+        unpack_pairs_row(*pairs_, row, to);
     } else {
         dequantise(view_.dtype, view_.row(row), to, view_.cols);
     }
@@ -116,15 +134,20 @@ void linear(std::span<const LinearTask> tasks, const float* x, std::int64_t x_st
     if (tokens == 0 || tasks.empty()) return;
     const bool dense = tokens > linear_exact_tokens;
     bool any_packed = false;
+    bool any_pairs = false;
     std::int64_t units = 0;
     for (const LinearTask& task : tasks) {
-        any_packed = any_packed || !task.weight->needs_source();
+        any_packed = any_packed || task.weight->packed() != nullptr;
+        any_pairs = any_pairs || task.weight->pairs() != nullptr;
         if (dense && task.weight->needs_source()) continue;
         units += (task.weight->rows() + unit - 1) / unit;
     }
     thread_local PackedActivations packed;
-    if (any_packed) pack_all(x, x_stride, tokens, tasks.front().weight->cols(), packed);
-    const Activations activations{x, x_stride, tokens, &packed};
+    thread_local PairActivations pairs;
+    const std::int64_t cols = tasks.front().weight->cols();
+    if (any_packed) pack_all(x, x_stride, tokens, cols, packed, pack_activations);
+    if (any_pairs) pack_all(x, x_stride, tokens, cols, pairs, pack_pair_activations);
+    const Activations activations{x, x_stride, tokens, &packed, &pairs};
 
     // The rows of all tasks as one range of units, shared out finely enough to even out the threads.
     const std::int64_t shares = std::min<std::int64_t>(units, 8 * base::thread_count());

@@ -1,7 +1,8 @@
 // Linear layers of a model that runs: y = x·Wᵀ with W in the format of the model file, y in f32, sums in f32.
-// Plain weights (f32, f16, bf16) are read where they lie and meet f32 activations; block-quantised ones are
-// repacked once and meet activations rounded to 16 bits, which is some hundred times finer than the weights'
-// own rounding. Training's products are tensor/gemm.h.
+// Block-quantised weights are repacked once and meet activations rounded to 16 bits, which is some hundred
+// times finer than the weights' own rounding. Plain weights (f32, f16, bf16) are read where they lie and meet
+// f32 activations; but on machines with bf16 products f16 and bf16 ones are repacked as bf16 and meet
+// activations rounded to bf16. Training's products are tensor/gemm.h.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,10 @@
 namespace retort::tensor {
 
 struct PackedMatrix;
+struct PairMatrix;
 
-// A weight matrix ready for products. Plain formats stay a view, whose memory must outlive the object;
-// needs_source() says whether it does.
+// A weight matrix ready for products. Unless repacked it stays a view, whose memory must outlive the
+// object: needs_source() says so.
 class LinearWeight {
   public:
     LinearWeight();
@@ -28,8 +30,9 @@ class LinearWeight {
 
     [[nodiscard]] std::int64_t rows() const { return view_.rows; }
     [[nodiscard]] std::int64_t cols() const { return view_.cols; }
-    [[nodiscard]] bool needs_source() const { return packed_ == nullptr; }
+    [[nodiscard]] bool needs_source() const { return packed_ == nullptr && pairs_ == nullptr; }
     [[nodiscard]] const PackedMatrix* packed() const { return packed_.get(); }
+    [[nodiscard]] const PairMatrix* pairs() const { return pairs_.get(); }
     [[nodiscard]] const MatrixView& plain() const { return view_; }  // only while needs_source()
 
     // One row as f32 (cols): an embedding.
@@ -38,6 +41,7 @@ class LinearWeight {
   private:
     MatrixView view_;
     std::unique_ptr<PackedMatrix> packed_;
+    std::unique_ptr<PairMatrix> pairs_;
 };
 
 struct LinearTask {
@@ -49,8 +53,8 @@ struct LinearTask {
 };
 
 // All tasks read the same x (tokens, cols), row stride x_stride, and have the same cols. A token's result has
-// the same bits whatever the other tokens are; for plain weights only up to linear_exact_tokens tokens,
-// beyond which a dense product with an order of its own takes over.
+// the same bits whatever the other tokens are; for plain weights that are not repacked only up to
+// linear_exact_tokens tokens, beyond which a dense product with an order of its own takes over.
 void linear(std::span<const LinearTask> tasks, const float* x, std::int64_t x_stride, std::int64_t tokens);
 void linear(const LinearTask& task, const float* x, std::int64_t x_stride, std::int64_t tokens);
 

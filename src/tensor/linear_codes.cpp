@@ -42,8 +42,12 @@ void read_k_scales(const std::uint8_t* block, int group, CodeRun& run) {
         scale = (packed[group + 4] & 15) | (packed[group - 4] >> 6 << 4);
         minimum = (packed[group + 4] >> 4) | (packed[group] >> 6 << 4);
     }
-    set_both(run, half_at(block, 0) * static_cast<float>(scale),
-             -(half_at(block, 2) * static_cast<float>(minimum)));
+    run.factor = half_at(block, 0);
+    run.minimum_factor = half_at(block, 2);
+    run.raw_scale[0] = run.raw_scale[1] = static_cast<std::int8_t>(scale);
+    run.raw_minimum = static_cast<std::int8_t>(minimum);
+    set_both(run, run.factor * static_cast<float>(scale),
+             -(run.minimum_factor * static_cast<float>(minimum)));
 }
 
 void read_q2_k(const std::uint8_t* block, int group, CodeRun& run) {
@@ -96,9 +100,10 @@ void read_q6_k(const std::uint8_t* block, int group, CodeRun& run) {
         const int code = ((low[i] >> (4 * (lane / 2))) & 15) | (((high[i] >> (2 * lane)) & 3) << 4);
         run.code[i] = static_cast<std::int8_t>(code - 32);
     }
+    run.factor = half_at(block, 208);
     for (int h = 0; h < 2; ++h) {
-        run.scale[h] =
-            half_at(block, 208) * static_cast<float>(static_cast<std::int8_t>(block[192 + 2 * group + h]));
+        run.raw_scale[h] = static_cast<std::int8_t>(block[192 + 2 * group + h]);
+        run.scale[h] = run.factor * static_cast<float>(run.raw_scale[h]);
         run.minimum[h] = 0.0F;
     }
 }

@@ -14,6 +14,12 @@ struct CodeRun {
     std::int8_t code[32];
     float scale[2];
     float minimum[2];
+    // K-formats whose scales are whole numbers times one factor: scale = factor·raw_scale, minimum =
+    // −(minimum_factor·raw_minimum).
+    float factor;
+    float minimum_factor;
+    std::int8_t raw_scale[2];
+    std::int8_t raw_minimum;
 };
 
 // The run `index` (elements 32·index …) of a row in a block format.

@@ -2,13 +2,18 @@
 // tensor/linear.h is the door.
 //
 // Sixteen rows are interleaved, so that a vector's 32-bit lanes are rows: no sum across lanes, and scales
-// load as vectors. A group of 16 rows is one stream of runs of 32 columns; a run is
-//   codes   8·bits lines of 64 bytes: 16 rows × 32 bits
-//   scales  32/block × 16 values, f16 or f32
-//   minimums the same, if the format has them
-// A row's 32 bits of a line hold 2·(16/bits) codes: code s of the low half is column 2·(line·(16/bits) + s)
-// of the run, code s of the high half the column after it, so that shifting both halves by s·bits yields the
-// pairs that a multiply-add of neighbouring 16-bit numbers wants.
+// load as vectors. A group of 16 rows is one stream of units; a unit is a run of 32 columns or, for formats
+// whose scales share a factor over 256 columns (K-quants), eight of them:
+//   factors   K only: 16 × f16, and 16 × f16 of the minimums if the format has them
+//   codes     of each run, 64·bits bytes
+//   scales    of the runs, as the format has them: see ScaleKind
+// A repacked matrix is exactly as large as the file's, but for q2_k and q3_k. Codes are whole numbers without
+// sign: an excess is subtracted from the sum. They come in quads, columns 4q … 4q+3 of a run, byte k of a
+// row's 32 bits being column 4q+k. Lines of 64 bytes hold 16 rows × 32 bits:
+//   8-bit codes  8 lines, a quad each
+//   4-bit codes  4 lines, quad 2l in the low halves of line l's bytes and quad 2l+1 in the high halves
+//   fifth bit    1 more line: bit q of byte k belongs to column 4q+k
+//   bits 5, 6    2 more lines: line j's byte k has those of columns 4(4j+i)+k, i = 0 … 3, two bits each
 #pragma once
 
 #include <cstdint>
@@ -21,23 +26,83 @@ namespace retort::tensor {
 
 constexpr std::int64_t packed_rows = 16;
 
-struct PackedFormat {
-    int bits = 8;              // 4 or 8
-    int block = 32;            // columns a scale covers, 16 or 32
-    bool wide_scales = false;  // f32, else f16
-    bool has_minimum = false;
-    bool excess_eight = false;  // 4-bit codes stand for code − 8
-
-    [[nodiscard]] std::int64_t code_bytes() const { return 64 * bits; }
-    [[nodiscard]] std::int64_t scale_bytes() const {
-        return 32 / block * packed_rows * (wide_scales ? 4 : 2);
-    }
-    [[nodiscard]] std::int64_t run_bytes() const {
-        return code_bytes() + scale_bytes() * (has_minimum ? 2 : 1);
-    }
+enum class ScaleKind {
+    half,   // a run: 16 × f16, then 16 × f16 minimums if any
+    six,    // two runs: 16 bytes of each (low 4 bits of scale, of minimum), 16 bytes of all high bits
+    eight,  // a run: for each 16 columns 16 × int8
+    wide,   // a run: for each block 16 × f32, then the minimums the same
 };
 
+struct PackedFormat {
+    int low_bits = 8;   // 4 or 8
+    int high_bits = 0;  // 0, 1 or 2 beyond 4
+    int block = 32;     // columns a scale covers, 16 or 32
+    ScaleKind scales = ScaleKind::half;
+    bool has_minimum = false;
+    int excess = 0;
+
+    [[nodiscard]] constexpr bool shares_factor() const {
+        return scales == ScaleKind::six || scales == ScaleKind::eight;
+    }
+    [[nodiscard]] constexpr int blocks() const { return 32 / block; }  // a run
+    [[nodiscard]] constexpr std::int64_t unit_runs() const { return shares_factor() ? 8 : 1; }
+    [[nodiscard]] constexpr std::int64_t factor_bytes() const {
+        return shares_factor() ? 2 * packed_rows * (has_minimum ? 2 : 1) : 0;
+    }
+    [[nodiscard]] constexpr std::int64_t code_bytes() const {
+        return std::int64_t{64} * (low_bits + high_bits);
+    }
+    // Bytes of scales (and minimums) of a unit.
+    [[nodiscard]] constexpr std::int64_t scale_bytes() const {
+        switch (scales) {
+            case ScaleKind::half:
+                return 2 * packed_rows * (has_minimum ? 2 : 1);
+            case ScaleKind::six:
+                return 4 * 3 * packed_rows;
+            case ScaleKind::eight:
+                return 8 * 2 * packed_rows;
+            case ScaleKind::wide:
+                break;
+        }
+        return 4 * packed_rows * blocks() * (has_minimum ? 2 : 1);
+    }
+    [[nodiscard]] constexpr std::int64_t scales_begin() const {
+        return factor_bytes() + unit_runs() * code_bytes();
+    }
+    [[nodiscard]] constexpr std::int64_t unit_bytes() const { return scales_begin() + scale_bytes(); }
+    friend constexpr bool operator==(const PackedFormat&, const PackedFormat&) = default;
+};
+
+constexpr PackedFormat packed_q8_0{.excess = 128};
+constexpr PackedFormat packed_q4_0{.low_bits = 4, .excess = 8};
+constexpr PackedFormat packed_q4_1{.low_bits = 4, .has_minimum = true};
+constexpr PackedFormat packed_q5_0{.low_bits = 4, .high_bits = 1, .excess = 16};
+constexpr PackedFormat packed_q5_1{.low_bits = 4, .high_bits = 1, .has_minimum = true};
+constexpr PackedFormat packed_q2_k{
+    .low_bits = 4, .block = 16, .scales = ScaleKind::wide, .has_minimum = true};
+constexpr PackedFormat packed_q3_k{.low_bits = 4, .block = 16, .scales = ScaleKind::wide, .excess = 4};
+constexpr PackedFormat packed_q4_k{.low_bits = 4, .scales = ScaleKind::six, .has_minimum = true};
+constexpr PackedFormat packed_q5_k{
+    .low_bits = 4, .high_bits = 1, .scales = ScaleKind::six, .has_minimum = true};
+constexpr PackedFormat packed_q6_k{
+    .low_bits = 4, .high_bits = 2, .block = 16, .scales = ScaleKind::eight, .excess = 32};
+
 PackedFormat packed_format(DType dtype);
+
+// Calls body.template operator()<format>() with the constant that equals `format`.
+template <typename Body>
+void with_packed_format(const PackedFormat& format, const Body& body) {
+    if (format == packed_q8_0) return body.template operator()<packed_q8_0>();
+    if (format == packed_q4_0) return body.template operator()<packed_q4_0>();
+    if (format == packed_q4_1) return body.template operator()<packed_q4_1>();
+    if (format == packed_q5_0) return body.template operator()<packed_q5_0>();
+    if (format == packed_q5_1) return body.template operator()<packed_q5_1>();
+    if (format == packed_q2_k) return body.template operator()<packed_q2_k>();
+    if (format == packed_q3_k) return body.template operator()<packed_q3_k>();
+    if (format == packed_q4_k) return body.template operator()<packed_q4_k>();
+    if (format == packed_q5_k) return body.template operator()<packed_q5_k>();
+    return body.template operator()<packed_q6_k>();
+}
 
 struct PackedMatrix {
     PackedFormat format;
@@ -47,18 +112,23 @@ struct PackedMatrix {
 
     [[nodiscard]] bool empty() const { return data.empty(); }
     [[nodiscard]] std::int64_t groups() const { return (rows + packed_rows - 1) / packed_rows; }
-    [[nodiscard]] std::int64_t group_bytes() const { return cols / 32 * format.run_bytes(); }
+    [[nodiscard]] std::int64_t group_bytes() const {
+        return cols / (32 * format.unit_runs()) * format.unit_bytes();
+    }
 };
 
 PackedMatrix pack_matrix(const MatrixView& matrix);
 void unpack_row(const PackedMatrix& matrix, std::int64_t row, float* to);
 
-// Activations as 16-bit whole numbers with one scale a run of 32: x ≈ scale·code, wrong by at most 2⁻¹⁶ of
-// the run's largest. Sums of codes serve minimums and excess codes.
+// Activations as 16-bit whole numbers with one scale a run of 32: x ≈ scale·code, wrong by at most 1/65024 of
+// the run's largest: codes reach ±32512 = 127·256, so that a code is 256·high + low with both in 8 bits. Sums
+// of codes serve minimums and excesses.
 struct PackedActivations {
     std::int64_t tokens = 0;
     std::int64_t cols = 0;
-    std::vector<std::int16_t> codes;   // (tokens, cols)
+    std::vector<std::int16_t> codes;   // (tokens, cols), each quad of columns in the order 0, 2, 1, 3
+    std::vector<std::int8_t> high;     // (tokens, cols), columns in order
+    std::vector<std::int8_t> low;      // the same
     std::vector<float> scales;         // (tokens, cols/32)
     std::vector<std::int32_t> sums32;  // (tokens, cols/32)
     std::vector<std::int32_t> sums16;  // (tokens, cols/16)
@@ -67,6 +137,11 @@ struct PackedActivations {
 
     void reserve(std::int64_t new_tokens, std::int64_t new_cols);
 };
+
+// Where column c of a row is in `codes`.
+constexpr std::int64_t code_index(std::int64_t c) {
+    return c % 4 == 1 || c % 4 == 2 ? c ^ 3 : c;
+}
 
 // Fills tokens first … last−1; reserve() came before.
 void pack_activations(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
+#include "tensor/quantised.h"
 
 namespace retort::generate {
 namespace {
@@ -211,6 +213,74 @@ TEST_F(TeacherLogits, of_quantised_weights_used_directly_are_those_of_the_dequan
     EXPECT_LE(sum / static_cast<double>(rows), kl_bound);
     std::printf("KL of the quantised weights used directly: mean %.2e, largest %.2e of %ld tokens\n",
                 sum / static_cast<double>(rows), worst, static_cast<long>(rows));
+}
+
+// The reference's matrices rounded to a 16-bit format: what a file of that type holds.
+model::Weights rounded_to(const model::Weights& reference, tensor::DType dtype) {
+    model::Weights weights = reference;
+    const auto convert = [&](tensor::MatrixView& view) {
+        const auto bytes = static_cast<std::size_t>(view.rows * tensor::dtype_bytes(dtype, view.cols));
+        const std::shared_ptr<std::byte[]> memory(new std::byte[bytes]);
+        EXPECT_TRUE(tensor::quantise(dtype, reinterpret_cast<const float*>(view.data), memory.get(),
+                                     view.rows * view.cols));
+        weights.owners.emplace_back(memory, memory.get());
+        view.dtype = dtype;
+        view.data = memory.get();
+    };
+    convert(weights.embedding);
+    if (weights.config.tie_embeddings) {
+        weights.head = weights.embedding;
+    } else {
+        convert(weights.head);
+    }
+    for (model::LayerWeights& layer : weights.layers) {
+        for (auto* matrix :
+             {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down}) {
+            convert(*matrix);
+        }
+    }
+    return weights;
+}
+
+// Where bf16 products serve 16-bit weights, activations are rounded to bf16, and f16 weights too.
+TEST_F(TeacherLogits, of_16_bit_weights_are_near_those_of_the_same_in_f32) {
+    const model::Weights reference = model::dequantised(*weights_);
+    for (const tensor::DType dtype : {tensor::DType::bf16, tensor::DType::f16}) {
+        const model::Weights weights = rounded_to(reference, dtype);
+        const model::Weights widened = model::dequantised(weights);
+        double sum = 0;
+        double worst = 0;
+        double exact_nll = 0;
+        double nll = 0;
+        std::int64_t rows = 0;
+        for (int prompt = 0; prompt < prompt_count; ++prompt) {
+            auto tokens = values<std::int32_t>("prompt", prompt);
+            const auto answer = values<std::int32_t>("continuation", prompt);
+            tokens.insert(tokens.end(), answer.begin(), answer.end());
+            const auto count = static_cast<std::int64_t>(tokens.size());
+            OneSequence exact(widened, count);
+            OneSequence direct(weights, count);
+            const auto p = exact.step(tokens, count);
+            const auto q = direct.step(tokens, count);
+            for (std::int64_t t = 0; t + 1 < count; ++t) {
+                const float* p_row = p.data() + t * vocab_;
+                const float* q_row = q.data() + t * vocab_;
+                const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+                const double divergence = kl(p_row, q_row);
+                worst = std::max(worst, divergence);
+                sum += divergence;
+                exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
+                nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
+                ++rows;
+            }
+        }
+        EXPECT_LE(sum / static_cast<double>(rows), 1e-3);
+        EXPECT_NEAR(nll / exact_nll, 1.0, 0.005);
+        std::printf("%s: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f, in f32 %.5f\n",
+                    std::string(tensor::dtype_info(dtype).name).c_str(), sum / static_cast<double>(rows),
+                    worst, static_cast<long>(rows), nll / static_cast<double>(rows),
+                    exact_nll / static_cast<double>(rows));
+    }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "tensor/dispatch.h"
 #include "tensor/linear_codes.h"
 #include "tensor/linear_packed.h"
+#include "tensor/linear_pairs.h"
 #include "tensor/quantised.h"
 
 namespace retort::tensor {
@@ -24,7 +25,7 @@ constexpr double epsilon = 5.96e-8;  // half an ulp of 1 in f32
 constexpr DType quantised_types[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
                                      DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
 constexpr DType plain_types[] = {DType::f32, DType::f16, DType::bf16};
-constexpr base::Isa isas[] = {base::Isa::scalar, base::Isa::avx2, base::Isa::avx512};
+constexpr base::Isa isas[] = {base::Isa::scalar, base::Isa::avx2, base::Isa::avx512, base::Isa::avx512_bf16};
 
 // Where a format keeps its f16 numbers: random bytes there would be infinities.
 std::vector<int> half_offsets(DType dtype) {
@@ -91,8 +92,9 @@ std::vector<float> random_activations(std::int64_t tokens, std::int64_t cols, st
 }
 
 // How far y may be from the exact product. Plain weights: each of cols products and sums rounds once. Packed
-// ones: x is off by at most half a step, 1/65534 of its run's largest; beyond that, sums of whole numbers are
-// exact, and about six roundings a run act on the parts that scale·code and minimum contribute.
+// ones: x is off by at most half a step, 1/65024 of its run's largest; beyond that, sums of whole numbers are
+// exact, and about six roundings a run act on the parts that scale·code and minimum contribute. Where f16 and
+// bf16 weights meet bf16 activations, these round once by 2⁻⁸ of themselves, f16 weights too.
 double tolerance(const MatrixView& w, std::int64_t row, const float* x) {
     std::vector<float> values(static_cast<std::size_t>(w.cols));
     dequantise(w.dtype, w.row(row), values.data(), w.cols);
@@ -108,7 +110,7 @@ double tolerance(const MatrixView& w, std::int64_t row, const float* x) {
         for (std::int64_t i = 0; i < count; ++i) {
             const double value = values[static_cast<std::size_t>(run + i)];
             if (is_quantised(w.dtype)) {
-                bound += std::abs(value) * peak / 65534 * 1.001;
+                bound += std::abs(value) * peak / 65024 * 1.001;
                 size += (std::abs(static_cast<double>(codes.scale[i / 16]) * codes.code[i]) +
                          8 * std::abs(static_cast<double>(codes.scale[i / 16])) +
                          std::abs(static_cast<double>(codes.minimum[i / 16]))) *
@@ -120,6 +122,7 @@ double tolerance(const MatrixView& w, std::int64_t row, const float* x) {
     }
     const double roundings =
         is_quantised(w.dtype) ? 6 * (static_cast<double>(w.cols) / 32 + 2) : static_cast<double>(w.cols) + 2;
+    if (pairs_fit(w)) bound += (w.dtype == DType::f16 ? 2.004 : 1.0) / 256 * size;
     return bound + roundings * epsilon * size + 1e-30;
 }
 
@@ -173,11 +176,12 @@ TEST_P(EveryIsa, plain_products_are_those_of_the_matrix) {
 
 TEST_P(EveryIsa, a_token_has_the_same_bits_in_every_batch) {
     constexpr std::int64_t most = 45;
-    for (const DType dtype : {DType::q4_1, DType::q8_0, DType::q6_k, DType::q4_0, DType::f32, DType::f16}) {
+    for (const DType dtype : {DType::q4_1, DType::q8_0, DType::q6_k, DType::q4_0, DType::q4_k, DType::q5_0,
+                              DType::f32, DType::f16, DType::bf16}) {
         const RandomMatrix matrix(dtype, 50, 256, 3);
         const LinearWeight weight(matrix.view);
         const auto x = random_activations(most, 256, 4);
-        const std::int64_t last = is_quantised(dtype) ? most : linear_exact_tokens;
+        const std::int64_t last = weight.needs_source() ? linear_exact_tokens : most;
         const auto all = run(weight, std::vector<float>(x.begin(), x.begin() + last * 256), last);
         for (const std::int64_t batch : {1, 2, 3, 5}) {
             for (std::int64_t first = 0; first + batch <= last; ++first) {

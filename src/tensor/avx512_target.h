@@ -1,0 +1,21 @@
+// Around code in AVX-512's intrinsics with VNNI and bf16 products, which the Highway of Debian 12 does not
+// have: compiled for it wherever the program is built, called only where kernel_isa() says so. Include all
+// else before RETORT_AVX512_BEGIN, or it would be compiled for AVX-512 too.
+#pragma once
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#define RETORT_AVX512_BEGIN                                                                           \
+    _Pragma(                                                                                          \
+        "clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni," \
+        "avx512bf16,fma,avx2,f16c\"))), apply_to = function)")
+#define RETORT_AVX512_END _Pragma("clang attribute pop")
+#else
+#define RETORT_AVX512_BEGIN     \
+    _Pragma("GCC push_options") \
+        _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,avx2,f16c\")")
+#define RETORT_AVX512_END _Pragma("GCC pop_options")
+#endif
+#endif
