@@ -102,7 +102,7 @@ class BadModels(E2eTest):
                                    "{% endif %}{{ m['content'] }}{% endfor %}")
         path.write_text(json.dumps(config))
         self.collect(["Say 1", "Say 2", "Say 3", "a word with r"])  # the last, after others that can be asked
-        done = self.retort("eval", "--teacher", "tiny", "--records", "records.jsonl", "distilled=picky", status=1)
+        done = self.retort("eval", "--teacher", "tiny", "--records", "records.jsonl", "distilled=picky", status=2)
         self.assertIn("no r", done.stderr)
         self.assertIn("p3", done.stderr)
 

@@ -120,7 +120,7 @@ class Manual(E2eTest):
             line = line.replace("http://127.0.0.1:8080/v1", self.teacher.url)
         line = line.replace(":8080/", f":{self.port}/").replace("~/downloads", str(self.folder / "downloads"))
         done = subprocess.run(["bash", "-c", line], cwd=self.folder, capture_output=True, text=True, timeout=120,
-                              stdin=subprocess.DEVNULL,
+                              input="Hello\n",  # what a person would type
                               env=clean_environment(PATH=f"{pathlib.Path(RETORT).parent}:{os.environ['PATH']}"))
         self.assertEqual(done.returncode, 0, f"{line}\n{done.stdout}\n{done.stderr}")
 

@@ -87,10 +87,12 @@ def weights_of(folder):
 
 
 def run(recipe, output, folder):
-    # Two threads: what they share must come out the same each time too. What is asked is logged at once, line by line.
+    # Two threads: what they share must come out the same each time too. Waiting ones sleep, as other tests run beside.
+    # What is asked is logged at once, line by line.
     with open(folder / f"{output.name}.log", "a") as log:
         return subprocess.Popen([RETORT, "run", str(recipe), "--folder", str(output), "--threads", "2"],
-                                cwd=folder, env=clean_environment(RETORT_LOG="debug"), stdout=log, stderr=log,
+                                cwd=folder, stdout=log, stderr=log,
+                                env=clean_environment(RETORT_LOG="debug", OMP_WAIT_POLICY="passive"),
                                 start_new_session=True)
 
 
