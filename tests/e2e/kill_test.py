@@ -43,7 +43,7 @@ test_share = 0.2
 keep_layers = 3
 layer_choice = "influence"
 [distill]
-epochs = 10
+epochs = 4
 learning_rate = 1e-3
 row_length = 192
 rows_per_step = 2
