@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "data/record.h"
+#include "model/fresh.h"
 #include "model/prune.h"
 #include "tensor/gemm.h"
 #include "text/text_model.h"
@@ -77,18 +78,28 @@ Result<std::vector<std::int64_t>> choose_layers(const model::Parameters& from, c
     return model::most_influential_layers(influence, start.keep_layers);
 }
 
+Result<model::Parameters> fresh_student(const StudentStart& start, const text::Tokenizer& tokenizer) {
+    RETORT_TRY(const model::ModelConfig config,
+               model::read_fresh_config(start.fresh,
+                                        {tokenizer.vocab_size(), tokenizer.bos_id(), tokenizer.eos_id()}));
+    return model::random_parameters(config, start.seed);
+}
+
 Result<model::Parameters> start_student(const model::Parameters* teacher, const DistillOptions& options,
+                                        const text::Tokenizer& tokenizer,
                                         std::span<const data::PackedBatch> rows,
                                         std::vector<std::int64_t>& kept) {
     std::optional<model::Parameters> own;
-    if (!options.start.model.empty()) {
+    if (!options.start.fresh.empty()) {
+        RETORT_TRY(own, fresh_student(options.start, tokenizer));
+    } else if (!options.start.model.empty()) {
         RETORT_TRY(const model::Weights weights, model::load_weights(options.start.model));
         own = model::parameters_from(weights);
     }
     const model::Parameters* from = own ? &*own : teacher;
     if (from == nullptr) {
         return fail(ErrorCode::invalid_argument,
-                    "the student has nothing to start from: give --student or --teacher");
+                    "the student has nothing to start from: give --student, --fresh or --teacher");
     }
     RETORT_TRY(kept, choose_layers(*from, options.start, rows));
     if (!kept.empty()) return model::keep_layers(*from, kept);
@@ -99,6 +110,8 @@ Result<model::Parameters> start_student(const model::Parameters* teacher, const 
 }
 
 fs::path text_source(const DistillOptions& options) {
+    if (!options.start.tokenizer.empty()) return options.start.tokenizer;
+    if (!options.start.fresh.empty()) return options.teacher;
     return options.start.model.empty() ? options.teacher : options.start.model;
 }
 
@@ -113,6 +126,10 @@ struct Prepared {
 };
 
 Result<std::unique_ptr<Prepared>> prepare(const DistillOptions& options) {
+    if (text_source(options).empty()) {
+        return fail(ErrorCode::invalid_argument,
+                    "a fresh student needs a tokenizer: give --tokenizer or --teacher");
+    }
     RETORT_TRY(text::TextModel text, text::load_text_model(text_source(options)));
     auto prepared = std::make_unique<Prepared>(Prepared{std::move(text), {}, {}, {}, {}, {}});
     RETORT_TRY(prepared->examples, load_examples(options.records, prepared->text, options.row_length));
@@ -130,7 +147,7 @@ Result<std::unique_ptr<Prepared>> prepare(const DistillOptions& options) {
         prepared->teacher = model::parameters_from(weights);
     }
     RETORT_TRY(prepared->student, start_student(prepared->teacher ? &*prepared->teacher : nullptr, options,
-                                                prepared->rows, prepared->kept));
+                                                prepared->text.tokenizer, prepared->rows, prepared->kept));
     return prepared;
 }
 
@@ -156,6 +173,11 @@ void announce(const Prepared& prepared, const DistillReport& report, const Train
         report.kept_layers.empty() ? std::string() : fmt::format(" ({})", fmt::join(report.kept_layers, ",")),
         objective_text(train.objective), plan.steps, base::bytes_text(static_cast<double>(plan.memory_bytes)),
         plan.seconds > 0 ? fmt::format(", about {}", base::duration_text(plan.seconds)) : std::string());
+}
+
+std::string start_name(const StudentStart& start) {
+    if (!start.fresh.empty()) return fmt::format("fresh {} seed {}", start.fresh.string(), start.seed);
+    return start.model.empty() ? "teacher" : start.model.string();
 }
 
 }  // namespace
@@ -203,7 +225,7 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
     const StepRecord last = report.train.curve.empty() ? StepRecord{} : report.train.curve.back();
     const nlohmann::ordered_json json = {
         {"teacher", options.teacher.string()},
-        {"start", options.start.model.empty() ? "teacher" : options.start.model.string()},
+        {"start", start_name(options.start)},
         {"kept_layers", report.kept_layers},
         {"objective", objective_name(options.train.objective.kind)},
         {"temperature", options.train.objective.temperature},

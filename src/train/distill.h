@@ -12,9 +12,12 @@
 
 namespace retort::train {
 
-// Where the student starts: `model` as it is, or with only some of its layers.
+// Where the student starts: `model` as it is or with only some of its layers, or fresh from a seed.
 struct StudentStart {
     std::filesystem::path model;           // empty: the teacher
+    std::filesystem::path fresh;           // a shape (model/fresh.h), instead of a model
+    std::filesystem::path tokenizer;       // of a fresh student; empty: the teacher's
+    std::uint64_t seed = 1;                // of a fresh student's numbers
     std::int64_t keep_layers = 0;          // 0: all of them
     std::string method = "influence";      // or "even"; how keep_layers are chosen
     std::vector<std::int64_t> layers;      // these and no others, when given
