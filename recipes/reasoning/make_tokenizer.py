@@ -77,14 +77,18 @@ def main():
     for pair in merges:
         vocabulary["".join(pair)] = len(vocabulary)
 
+    reserved = [f"<|reserved_{i}|>" for i in range(VOCABULARY - len(vocabulary))]
+    for token in reserved:
+        vocabulary[token] = len(vocabulary)
+
     def added(token):
         return {"id": vocabulary[token], "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-                "normalized": False, "special": token in CONTROL}
+                "normalized": False, "special": token not in THINK}
 
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [added(token) for token in specials],
+        "added_tokens": [added(token) for token in specials + reserved],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence",
                           "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]},

@@ -39,8 +39,6 @@ void set_default(Json& json, const char* key, Json value) {
     if (formats::json_find(json, key) == nullptr) json[key] = std::move(value);
 }
 
-constexpr std::int64_t row_multiple = 64;
-
 std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
@@ -53,7 +51,7 @@ Result<ModelConfig> parse_fresh_config(std::string_view text, std::string_view n
     if (!json.is_object()) return fail(ErrorCode::format, "{}: holds no object", name);
     const bool named = json.contains("model_type") || json.contains("architectures");
     if (!named) json["model_type"] = "llama";
-    set_default(json, "vocab_size", rounded_up(tokens.vocab_size, row_multiple));
+    set_default(json, "vocab_size", tokens.vocab_size);
     set_default(json, "rms_norm_eps", 1e-5);
     set_default(json, "tie_word_embeddings", true);
     if (const Json* heads = formats::json_find(json, "num_attention_heads"))
@@ -61,8 +59,7 @@ Result<ModelConfig> parse_fresh_config(std::string_view text, std::string_view n
     if (const Json* hidden = formats::json_find(json, "hidden_size");
         hidden != nullptr && hidden->is_number_integer()) {
         // SwiGLU's usual 8/3 of the width
-        set_default(json, "intermediate_size",
-                    rounded_up(hidden->get<std::int64_t>() * 8 / 3, row_multiple / 4));
+        set_default(json, "intermediate_size", rounded_up(hidden->get<std::int64_t>() * 8 / 3, 16));
     }
     if (tokens.bos >= 0) set_default(json, "bos_token_id", tokens.bos);
     if (tokens.eos >= 0) set_default(json, "eos_token_id", tokens.eos);

@@ -13,7 +13,7 @@ namespace retort::model {
 
 // What a shape takes from the tokenizer it is for.
 struct FreshTokens {
-    std::int64_t vocab_size = 0;  // ids in use; rows are rounded up to a multiple of 64
+    std::int64_t vocab_size = 0;  // ids in use
     std::int64_t bos = -1;
     std::int64_t eos = -1;
 };

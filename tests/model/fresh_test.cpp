@@ -18,7 +18,7 @@ TEST(Fresh, toml_with_defaults) {
         "shape", tokens);
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_EQ(config->architecture, "llama");
-    EXPECT_EQ(config->vocab_size, 512);  // 461, in whole 64s
+    EXPECT_EQ(config->vocab_size, 461);
     EXPECT_EQ(config->kv_head_count, 4);
     EXPECT_EQ(config->head_dim, 24);
     EXPECT_EQ(config->intermediate_size, 256);
