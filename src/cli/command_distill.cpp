@@ -7,12 +7,42 @@
 
 namespace retort::cli {
 
+namespace {
+
+Status distill_on_own_answers(const DistillSettings& settings, const std::string& prompts,
+                              const std::string& verifier, const CommonOptions& common) {
+    train::OnPolicyJob job = on_policy_job(settings);
+    if (prompts.empty()) {
+        return fail(ErrorCode::invalid_argument,
+                    "objective {} has the student answer prompts: give --prompts", settings.objective);
+    }
+    RETORT_TRY(job.prompts, data::read_prompts(prompts));
+    if (!verifier.empty()) {
+        RETORT_TRY(job.verifier, data::Verifier::from_file(verifier));
+    }
+    RETORT_TRY(const train::OnPolicyReport report, train::distill_on_policy(job));
+    if (common.json) {
+        fmt::print("{}", train::report_json(report, job));
+        return {};
+    }
+    fmt::print("{} steps, {} tokens sampled and {} trained on in {}\n", report.train.steps,
+               report.sampled_tokens, report.train.trained_tokens, base::duration_text(report.train.seconds));
+    fmt::print("student: {}\n", report.model.string());
+    return {};
+}
+
+}  // namespace
+
 void add_distill(Commands& commands) {
     struct Options {
         DistillSettings settings;
         std::string teacher;
         std::string student;
+        std::string fresh;
+        std::string tokenizer;
         std::string records;
+        std::string prompts;
+        std::string verifier;
         std::string output;
     };
     auto options = std::make_shared<Options>();
@@ -20,7 +50,9 @@ void add_distill(Commands& commands) {
         Group::training, "distill",
         "train a student on a teacher's answers, with or without its distribution",
         {"retort distill --teacher smollm2 --records curated/train.jsonl --keep-layers 20 --output student",
-         "retort distill --student my-model --records curated/train.jsonl --objective ce --output tuned"},
+         "retort distill --student my-model --records curated/train.jsonl --objective ce --output tuned",
+         "retort distill --fresh shape.toml --tokenizer folder --records worked.jsonl --objective ce "
+         "--output new"},
         [options](const CommonOptions& common) -> Status {
             DistillSettings& settings = options->settings;
             RETORT_CHECK(settings.finish());
@@ -31,9 +63,21 @@ void add_distill(Commands& commands) {
             if (!options->student.empty()) {
                 RETORT_TRY(distill.start.model, resolve_model(options->student));
             }
+            distill.start.fresh = options->fresh;
+            distill.start.tokenizer = options->tokenizer;
+            if (!options->tokenizer.empty() &&
+                !std::filesystem::exists(distill.start.tokenizer / "tokenizer.json")) {
+                RETORT_TRY(distill.start.tokenizer, resolve_model(options->tokenizer));
+            }
             distill.records = options->records;
             distill.output = options->output;
             distill.train.quiet = common.quiet;
+            if (settings.is_on_policy)
+                return distill_on_own_answers(settings, options->prompts, options->verifier, common);
+            if (options->records.empty()) {
+                return fail(ErrorCode::invalid_argument, "objective {} trains on records: give --records",
+                            settings.objective);
+            }
             RETORT_TRY(const train::DistillReport report, train::distill(distill));
             if (common.json) {
                 fmt::print("{}", train::report_json(report, distill));
@@ -49,7 +93,18 @@ void add_distill(Commands& commands) {
     command.add_option("--teacher", options->teacher,
                        "its weights: a GGUF file, a folder, or a name under models/");
     command.add_option("--student", options->student, "what the student starts from (default: the teacher)");
-    command.add_option("--records", options->records, "curated records, JSON lines")->required();
+    command
+        .add_option("--fresh", options->fresh,
+                    "start it from nothing: a file with its shape (TOML or config.json)")
+        ->excludes("--student");
+    command.add_option("--tokenizer", options->tokenizer,
+                       "of a fresh student: a folder or a GGUF file (default: the teacher's)");
+    command.add_option("--fresh-seed", options->settings.options.start.seed, "of a fresh student's numbers")
+        ->capture_default_str();
+    command.add_option("--records", options->records, "curated records, JSON lines");
+    command.add_option("--prompts", options->prompts, "gkd, opd, grpo: prompts that the student answers");
+    command.add_option("--verifier", options->verifier,
+                       "grpo: what makes an answer right (docs/formats/verifiers.md)");
     command.add_option("--output", options->output, "folder for the student and its checkpoints")->required();
     add_distill_options(command, options->settings);
     commands.add_json_option(command);

@@ -3,7 +3,15 @@
 namespace retort::cli {
 
 Status DistillSettings::finish() {
-    RETORT_TRY(options.train.objective.kind, train::objective_from_name(objective));
+    const auto own_answers = train::on_policy_from_name(objective);
+    is_on_policy = own_answers.has_value();
+    if (is_on_policy) {
+        on_policy.kind = *own_answers;
+        options.train.objective.kind =
+            on_policy.kind == train::OnPolicyKind::gkd ? train::ObjectiveKind::jsd : train::ObjectiveKind::ce;
+    } else {
+        RETORT_TRY(options.train.objective.kind, train::objective_from_name(objective));
+    }
     RETORT_CHECK(train::check_objective(options.train.objective));
     RETORT_TRY(options.train.schedule, train::schedule_from_name(schedule));
     if (dtype != "auto" && dtype != "f32" && dtype != "bf16") {
@@ -14,7 +22,84 @@ Status DistillSettings::finish() {
     return {};
 }
 
+namespace {
+
+void add_on_policy_options(CLI::App& command, train::OnPolicyOptions& on_policy) {
+    constexpr auto group = "On the student's own answers (gkd, opd, grpo)";
+    command.add_option("--steps", on_policy.steps, "batches of own answers")
+        ->check(CLI::PositiveNumber)
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--prompts-per-step", on_policy.prompts_per_step, "prompts a batch")
+        ->check(CLI::PositiveNumber)
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--samples", on_policy.samples, "answers a prompt")
+        ->check(CLI::PositiveNumber)
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--updates", on_policy.updates, "optimiser steps a batch")
+        ->check(CLI::PositiveNumber)
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--max-answer-tokens", on_policy.max_answer_tokens, "of an own answer")
+        ->check(CLI::PositiveNumber)
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--clip-low", on_policy.clip_low, "grpo: ratios are clipped below 1 by so much")
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--clip-high", on_policy.clip_high, "grpo: and above 1")
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--kl", on_policy.kl, "grpo: weight of KL to the student at the start")
+        ->group(group)
+        ->capture_default_str();
+    command
+        .add_option("--format-reward", on_policy.format_reward,
+                    "grpo: for closed reasoning and an answer after it")
+        ->group(group)
+        ->capture_default_str();
+    command.add_option("--lambda", on_policy.lambda, "gkd: share of batches that are own answers")
+        ->check(CLI::Range(0.0, 1.0))
+        ->group(group)
+        ->capture_default_str();
+}
+
+Status read_on_policy_keys(const formats::TomlTable& table, train::OnPolicyOptions& on_policy) {
+    RETORT_TRY(on_policy.steps, table.integer_or("steps", on_policy.steps, 1));
+    RETORT_TRY(on_policy.prompts_per_step,
+               table.integer_or("prompts_per_step", on_policy.prompts_per_step, 1, 100000));
+    RETORT_TRY(on_policy.samples, table.integer_or("samples", on_policy.samples, 1, 10000));
+    RETORT_TRY(on_policy.updates, table.integer_or("updates", on_policy.updates, 1, 1000));
+    RETORT_TRY(on_policy.max_answer_tokens,
+               table.integer_or("max_answer_tokens", on_policy.max_answer_tokens, 1, 131072));
+    RETORT_TRY(on_policy.clip_low, table.number_or("clip_low", on_policy.clip_low, 0));
+    RETORT_TRY(on_policy.clip_high, table.number_or("clip_high", on_policy.clip_high, 0));
+    RETORT_TRY(on_policy.kl, table.number_or("kl", on_policy.kl, 0));
+    RETORT_TRY(on_policy.format_reward, table.number_or("format_reward", on_policy.format_reward, 0));
+    RETORT_TRY(on_policy.lambda, table.number_or("lambda", on_policy.lambda, 0, 1));
+    return {};
+}
+
+}  // namespace
+
+train::OnPolicyJob on_policy_job(const DistillSettings& settings) {
+    const train::DistillOptions& options = settings.options;
+    train::OnPolicyJob job;
+    job.student = options.start.model;
+    job.teacher = options.teacher;
+    job.records = options.records;
+    job.auto_dtype = options.auto_dtype;
+    job.output = options.output;
+    job.options = settings.on_policy;
+    job.options.row_length = options.row_length;
+    job.options.train = options.train;
+    return job;
+}
+
 void add_distill_options(CLI::App& command, DistillSettings& settings) {
+    add_on_policy_options(command, settings.on_policy);
     train::TrainOptions& train = settings.options.train;
     train::StudentStart& start = settings.options.start;
     command.add_option("--keep-layers", start.keep_layers,
@@ -25,11 +110,11 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     command
         .add_option("--objective", settings.objective,
                     "ce (the text alone), or against the teacher's distribution: fkl, rkl, jsd, skew-fkl, "
-                    "skew-rkl, tvd")
+                    "skew-rkl, tvd; on the student's own answers: gkd, opd, grpo")
         ->capture_default_str();
     command
         .add_option("--beta", train.objective.beta,
-                    "of jsd: 0 is fkl, 1 is rkl, between them a mixture of both sides")
+                    "of jsd and gkd: 0 is fkl, 1 is rkl, between them a mixture of both sides")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     command
@@ -91,6 +176,7 @@ Status read_student_table(const formats::TomlTable& table, DistillSettings& sett
 }
 
 Status read_distill_table(const formats::TomlTable& table, DistillSettings& settings) {
+    RETORT_CHECK(read_on_policy_keys(table, settings.on_policy));
     train::TrainOptions& train = settings.options.train;
     RETORT_TRY(settings.objective, table.string_or("objective", settings.objective));
     RETORT_TRY(train.objective.temperature,

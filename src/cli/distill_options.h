@@ -7,12 +7,15 @@
 #include "base/result.h"
 #include "formats/recipe.h"
 #include "train/distill.h"
+#include "train/onpolicy_job.h"
 
 namespace retort::cli {
 
 // Values as a person writes them; the names are resolved by finish().
 struct DistillSettings {
     train::DistillOptions options;
+    train::OnPolicyOptions on_policy;  // what gkd, opd and grpo have beside `options`
+    bool is_on_policy = false;         // `objective` is one of them
     std::string objective = "fkl";
     std::string schedule = "cosine";
     std::string dtype = "auto";
@@ -23,6 +26,8 @@ struct DistillSettings {
 void add_distill_options(CLI::App& command, DistillSettings& settings);
 // Keys of a recipe's [student] and [distill] tables; those absent keep what `settings` holds.
 Status read_student_table(const formats::TomlTable& table, DistillSettings& settings);
+// The on-policy job of these settings: its student, teacher, records and output as in `options`.
+train::OnPolicyJob on_policy_job(const DistillSettings& settings);
 Status read_distill_table(const formats::TomlTable& table, DistillSettings& settings);
 
 }  // namespace retort::cli

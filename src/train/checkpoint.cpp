@@ -15,17 +15,23 @@ namespace {
 constexpr std::string_view magic = "RTCKPT01";
 
 nlohmann::ordered_json to_json(const StepRecord& r) {
-    return {{"step", r.step},
-            {"loss", r.loss},
-            {"ce", r.ce},
-            {"divergence", r.divergence},
-            {"agreement", r.agreement},
-            {"learning_rate", r.learning_rate},
-            {"gradient_norm", r.gradient_norm},
-            {"tokens", r.tokens},
-            {"trained_tokens", r.trained_tokens},
-            {"seconds", r.seconds},
-            {"peak_share", r.peak_share}};
+    nlohmann::ordered_json json = {{"step", r.step},
+                                   {"loss", r.loss},
+                                   {"ce", r.ce},
+                                   {"divergence", r.divergence},
+                                   {"agreement", r.agreement},
+                                   {"learning_rate", r.learning_rate},
+                                   {"gradient_norm", r.gradient_norm},
+                                   {"tokens", r.tokens},
+                                   {"trained_tokens", r.trained_tokens},
+                                   {"seconds", r.seconds},
+                                   {"peak_share", r.peak_share}};
+    if (r.sampled_tokens > 0) {
+        json["correct"] = r.correct;
+        json["entropy"] = r.entropy;
+        json["sampled_tokens"] = r.sampled_tokens;
+    }
+    return json;
 }
 
 StepRecord record_from(const nlohmann::json& json) {
@@ -41,6 +47,9 @@ StepRecord record_from(const nlohmann::json& json) {
     r.trained_tokens = json.at("trained_tokens").get<std::int64_t>();
     r.seconds = json.at("seconds").get<double>();
     r.peak_share = json.value("peak_share", 0.0);  // absent in checkpoints of older builds
+    r.correct = json.value("correct", 0.0);
+    r.entropy = json.value("entropy", 0.0);
+    r.sampled_tokens = json.value("sampled_tokens", std::int64_t{0});
     return r;
 }
 

@@ -24,6 +24,9 @@ struct StepRecord {
     std::int64_t trained_tokens = 0;
     double seconds = 0;
     double peak_share = 0;  // of the machine's measured GEMM rate; 0: not measured
+    double correct = 0;     // on-policy, with a verifier: share of the sampled answers
+    double entropy = 0;     // on-policy: of the student at sampled tokens, in nats
+    std::int64_t sampled_tokens = 0;
 };
 
 struct CheckpointHeader {

@@ -1,0 +1,445 @@
+#include "train/onpolicy.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <numeric>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/random.h"
+#include "tensor/adamw.h"
+#include "train/batches.h"
+#include "train/fused_head.h"
+#include "train/onpolicy_batch.h"
+
+namespace retort::train {
+
+namespace {
+
+struct NamedKind {
+    std::string_view name;
+    OnPolicyKind kind;
+};
+constexpr std::array<NamedKind, 3> kinds = {
+    {{"gkd", OnPolicyKind::gkd}, {"opd", OnPolicyKind::opd}, {"grpo", OnPolicyKind::grpo}}};
+
+// Everything that decides the resulting bits.
+std::string fingerprint(const model::Parameters& student, const OnPolicyInputs& inputs,
+                        const OnPolicyOptions& options) {
+    const TrainOptions& train = options.train;
+    std::string text = fmt::format(
+        "on-policy v1 kind={} steps={}x{}x{}/{} tokens={} row={} clip={},{} kl={} format={} lambda={} "
+        "beta={} "
+        "betas={},{} epsilon={} decay={} norm={} schedule={} lr={} warmup={} final={} rows={}x{}/{} seed={} "
+        "bf16={} "
+        "threads={} data={} ",
+        on_policy_name(options.kind), options.steps, options.prompts_per_step, options.samples,
+        options.updates, options.max_answer_tokens, options.row_length, options.clip_low, options.clip_high,
+        options.kl, options.format_reward, options.lambda, objective_text(train.objective),
+        train.optimiser.beta1, train.optimiser.beta2, train.optimiser.epsilon, train.optimiser.weight_decay,
+        train.optimiser.clip_norm, schedule_name(train.schedule), train.learning_rate, train.warmup_share,
+        train.final_share, inputs.rows.size(), train.rows_per_step, train.rows_per_micro_batch, train.seed,
+        train.bf16, base::thread_count(), train.data_hash);
+    std::uint64_t prompts = 0;
+    for (const TokenisedPrompt& prompt : inputs.prompts) {
+        prompts = base::xxh3_64(std::as_bytes(std::span(prompt.tokens)), prompts);
+        prompts = base::xxh3_64(formats::write_json(prompt.prompt.metadata), prompts);
+    }
+    text += fmt::format("prompts={:016x} student={:016x} ", prompts,
+                        base::xxh3_64(std::as_bytes(student.values.span())));
+    if (inputs.teacher != nullptr)
+        text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(inputs.teacher->values.span())));
+    return base::sha256_hex(text);
+}
+
+Status check_inputs(const model::Parameters& student, const OnPolicyInputs& inputs,
+                    const OnPolicyOptions& options) {
+    const std::string_view name = on_policy_name(options.kind);
+    if (inputs.prompts.empty())
+        return fail(ErrorCode::invalid_argument, "{}: there are no prompts to answer", name);
+    if (options.kind == OnPolicyKind::grpo && inputs.verifier == nullptr) {
+        return fail(ErrorCode::invalid_argument, "grpo needs a verifier: it is what answers are rewarded by");
+    }
+    if (options.kind == OnPolicyKind::grpo && options.samples < 2) {
+        return fail(ErrorCode::invalid_argument,
+                    "grpo compares the answers to one prompt: {} sample is too few, 8 are usual",
+                    options.samples);
+    }
+    if (options.kind != OnPolicyKind::grpo && inputs.teacher == nullptr)
+        return fail(ErrorCode::invalid_argument, "{} needs a teacher's weights", name);
+    if (options.kind == OnPolicyKind::gkd && options.lambda < 1 && inputs.rows.empty())
+        return fail(ErrorCode::invalid_argument, "gkd with lambda {} needs records beside prompts",
+                    options.lambda);
+    for (const TokenisedPrompt& prompt : inputs.prompts) {
+        const auto length = static_cast<std::int64_t>(prompt.tokens.size()) + options.max_answer_tokens;
+        if (length > std::min(options.row_length, student.layout.config.context_length)) {
+            return fail(
+                ErrorCode::invalid_argument,
+                "prompt {} with an answer of {} tokens is {} long; rows have {} and the student's context {}",
+                prompt.prompt.id, options.max_answer_tokens, length, options.row_length,
+                student.layout.config.context_length);
+        }
+    }
+    return {};
+}
+
+// A model that only scores: the teacher, or the student as it was at the start.
+struct Scorer {
+    const model::Parameters& parameters;
+    model::Transformer transformer;
+    tensor::Buffer<std::uint16_t> bf16;
+
+    Scorer(const model::Parameters& scored, std::int64_t max_tokens, bool in_bf16)
+        : parameters(scored), transformer(scored.layout, max_tokens, {false, false}) {
+        if (!in_bf16) return;
+        bf16 = tensor::Buffer<std::uint16_t>(scored.layout.total);
+        tensor::convert_to_bf16(scored.values.data(), bf16.data(), scored.layout.total);
+    }
+    HeadInput run(const model::TokenBatch& batch) {
+        const model::ParameterView view{parameters.values.data(), bf16.empty() ? nullptr : bf16.data()};
+        return {&parameters.layout, view, transformer.forward(view, batch)};
+    }
+};
+
+// The run's state besides parameters: rebuilt the same way at a start and a resume.
+class Run {
+  public:
+    Run(model::Parameters& student, const OnPolicyInputs& inputs, const OnPolicyOptions& options,
+        std::int64_t max_tokens)
+        : student_(student),
+          inputs_(inputs),
+          options_(options),
+          state_(make_optimiser(student, options.train.bf16)),
+          transformer_(student.layout, max_tokens, {true, options.train.recompute}),
+          head_(inputs.text->tokenizer.vocab_size(), student.layout.config.hidden_size,
+                inputs.teacher == nullptr ? student.layout.config.hidden_size
+                                          : inputs.teacher->layout.config.hidden_size,
+                max_tokens),
+          d_hidden_(max_tokens * student.layout.config.hidden_size) {
+        if (inputs.teacher != nullptr)
+            teacher_ = std::make_unique<Scorer>(*inputs.teacher, max_tokens, options.train.bf16);
+        if (options.kind == OnPolicyKind::grpo && options.kl > 0) {
+            start_ = model::make_parameters(student.layout.config);
+            std::copy_n(student.values.data(), student.layout.total, start_->values.data());
+            reference_ = std::make_unique<Scorer>(*start_, max_tokens, options.train.bf16);
+        }
+    }
+
+    OptimiserState& state() { return state_; }
+
+    Result<StepRecord> step(std::int64_t index, const Schedule& schedule) {
+        const double start = base::monotonic_seconds();
+        StepRecord record;
+        record.step = index + 1;
+        record.learning_rate = learning_rate(schedule, index);
+        if (options_.kind == OnPolicyKind::gkd) {
+            RETORT_CHECK(gkd_step(index, record));
+        } else {
+            RETORT_CHECK(policy_step(index, record));
+        }
+        record.seconds = base::monotonic_seconds() - start;
+        return record;
+    }
+
+  private:
+    [[nodiscard]] model::ParameterView view() const {
+        return {student_.values.data(), state_.bf16.empty() ? nullptr : state_.bf16.data()};
+    }
+
+    // Prompts of the step, and the answers that the student gives now.
+    Result<std::vector<SampledAnswer>> sample(std::int64_t index) {
+        const auto chosen = rows_of_step(static_cast<std::int64_t>(inputs_.prompts.size()),
+                                         options_.prompts_per_step, options_.train.seed, index);
+        chosen_.assign(chosen.begin(), chosen.end());
+        prompts_.clear();
+        for (const std::int64_t prompt : chosen)
+            prompts_.push_back(inputs_.prompts[static_cast<std::size_t>(prompt)].tokens);
+        SamplingOptions sampling;
+        sampling.samples = options_.samples;
+        sampling.max_tokens = options_.max_answer_tokens;
+        sampling.vocab_size = inputs_.text->tokenizer.vocab_size();
+        sampling.end_tokens = inputs_.text->end_of_turn_tokens;
+        constexpr std::uint64_t sampling_stream = 0x5a4d504cULL;  // apart from the streams that order rows
+        sampling.seed = base::RandomStream(options_.train.seed ^ (sampling_stream << 32U),
+                                           static_cast<std::uint64_t>(index))
+                            .next_u64();
+        return sample_answers(student_, prompts_, sampling);
+    }
+
+    Result<std::vector<double>> rewards(std::span<const SampledAnswer> answers, StepRecord& record) const {
+        std::vector<double> values;
+        if (inputs_.verifier == nullptr) return values;
+        const RewardRule rule{*inputs_.verifier, options_.format_reward};
+        std::int64_t correct = 0;
+        for (const SampledAnswer& answer : answers) {
+            const TokenisedPrompt& prompt = inputs_.prompts[static_cast<std::size_t>(chosen_[answer.prompt])];
+            RETORT_TRY(const Reward reward, reward_of(answer, prompt, *inputs_.text, rule));
+            values.push_back(reward.value);
+            correct += reward.correct ? 1 : 0;
+        }
+        record.correct = static_cast<double>(correct) / static_cast<double>(answers.size());
+        return values;
+    }
+
+    Status policy_step(std::int64_t index, StepRecord& record) {
+        RETORT_TRY(const std::vector<SampledAnswer> answers, sample(index));
+        RETORT_TRY(const std::vector<double> earned, rewards(answers, record));
+        std::vector<float> advantages(answers.size(), 1.0F);
+        const bool grpo = options_.kind == OnPolicyKind::grpo;
+        if (grpo) advantages = group_advantages(earned, options_.samples);
+        std::int64_t sampled = 0;
+        for (const SampledAnswer& answer : answers)
+            sampled += static_cast<std::int64_t>(answer.tokens.size());
+        record.sampled_tokens = sampled;
+        RETORT_TRY(PolicyBatch batch, make_policy_batch(answers, prompts_, advantages,
+                                                        grpo && options_.kl == 0, options_.row_length));
+        score(batch);
+        PolicySums sums;
+        for (std::int64_t update = 0; update < options_.updates && !batch.rows.empty(); ++update) {
+            sums = {};
+            // Those left out count as well: their loss is 0.
+            for_rows(batch, [&](const Batch& joined, std::span<const tensor::PolicyToken> tokens) {
+                sums += micro_batch(joined, tokens, 1.0F / static_cast<float>(sampled));
+            });
+            record.gradient_norm =
+                optimiser_step(student_, state_, options_.train.optimiser, record.learning_rate);
+        }
+        const double all = static_cast<double>(std::max<std::int64_t>(1, sampled));
+        const double seen = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
+        for (const data::PackedBatch& row : batch.rows)
+            record.tokens += static_cast<std::int64_t>(row.tokens.size()) * options_.updates;
+        record.trained_tokens = sums.tokens;
+        record.loss = grpo ? sums.loss / all : divergence_;
+        record.divergence = grpo ? sums.kl / seen : divergence_;
+        record.entropy = sums.entropy / seen;
+        return {};
+    }
+
+    // Own answers, or rows of the data: which, is drawn from the seed.
+    Status gkd_step(std::int64_t index, StepRecord& record) {
+        constexpr std::uint64_t choice_stream = 0x474b44ULL;
+        base::RandomStream choice(options_.train.seed ^ (choice_stream << 32U),
+                                  static_cast<std::uint64_t>(index));
+        if (choice.uniform() >= options_.lambda) {
+            const auto rows = rows_of_step(static_cast<std::int64_t>(inputs_.rows.size()),
+                                           options_.train.rows_per_step, options_.train.seed, index);
+            divergence_update(inputs_.rows, rows, record);
+            return {};
+        }
+        RETORT_TRY(const std::vector<SampledAnswer> answers, sample(index));
+        RETORT_CHECK(rewards(answers, record));
+        for (const SampledAnswer& answer : answers)
+            record.sampled_tokens += static_cast<std::int64_t>(answer.tokens.size());
+        const std::vector<float> advantages(answers.size(), 1.0F);
+        RETORT_TRY(const PolicyBatch batch,
+                   make_policy_batch(answers, prompts_, advantages, false, options_.row_length));
+        std::vector<std::int64_t> rows(batch.rows.size());
+        std::iota(rows.begin(), rows.end(), 0);
+        for (std::int64_t update = 0; update < options_.updates; ++update)
+            divergence_update(batch.rows, rows, record);
+        return {};
+    }
+
+    // One optimiser step on the divergence to the teacher over these rows.
+    void divergence_update(std::span<const data::PackedBatch> rows, std::span<const std::int64_t> chosen,
+                           StepRecord& record) {
+        std::int64_t trained = 0;
+        for (const std::int64_t row : chosen) trained += rows[static_cast<std::size_t>(row)].trained_tokens;
+        tensor::TokenLossWeights weights = loss_weights(options_.train.objective);
+        weights.scale = trained > 0 ? 1.0F / static_cast<float>(trained) : 0.0F;
+        LossSums sums;
+        const auto most = static_cast<std::size_t>(options_.train.rows_per_micro_batch);
+        for (std::size_t begin = 0; begin < chosen.size(); begin += most) {
+            const Batch batch = join_rows(rows, chosen.subspan(begin, std::min(most, chosen.size() - begin)));
+            record.tokens += static_cast<std::int64_t>(batch.tokens.size());
+            const model::TokenBatch token_batch = batch.token_batch();
+            const HeadInput teacher = teacher_->run(token_batch);
+            const HeadInput input{&student_.layout, view(), transformer_.forward(view(), token_batch)};
+            sums +=
+                head_.run(input, &teacher, batch.targets, weights, d_hidden_.data(), state_.gradients.data());
+            backward(batch);
+        }
+        record.gradient_norm =
+            optimiser_step(student_, state_, options_.train.optimiser, record.learning_rate);
+        const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
+        record.trained_tokens += sums.tokens;
+        record.loss = sums.value(options_.train.objective);
+        record.ce = sums.ce / n;
+        record.divergence = sums.divergence / n;
+        record.agreement = static_cast<double>(sums.agreements) / n;
+    }
+
+    void backward(const Batch& batch) {
+        const auto used = batch.tokens.size() * static_cast<std::size_t>(student_.layout.config.hidden_size);
+        transformer_.backward(view(), batch.token_batch(), {d_hidden_.data(), used}, state_.gradients.data());
+    }
+
+    // Calls use(joined rows, their tokens) for each micro-batch.
+    template <typename Use>
+    void for_rows(const PolicyBatch& batch, const Use& use) {
+        const auto most = static_cast<std::size_t>(options_.train.rows_per_micro_batch);
+        for (std::size_t begin = 0; begin < batch.rows.size(); begin += most) {
+            const std::size_t count = std::min(most, batch.rows.size() - begin);
+            std::vector<std::int64_t> indices;
+            std::vector<tensor::PolicyToken> tokens;
+            for (std::size_t r = begin; r < begin + count; ++r) {
+                indices.push_back(static_cast<std::int64_t>(r));
+                tokens.insert(tokens.end(), batch.tokens[r].begin(), batch.tokens[r].end());
+            }
+            use(join_rows(batch.rows, indices), tokens);
+        }
+    }
+
+    // What the teacher, or the student at the start, thinks of each token.
+    void score(PolicyBatch& batch) {
+        divergence_ = 0;
+        Scorer* scorer = options_.kind == OnPolicyKind::opd ? teacher_.get() : reference_.get();
+        if (scorer == nullptr) return;
+        std::vector<float> logprobs;
+        for_rows(batch, [&](const Batch& joined, std::span<const tensor::PolicyToken>) {
+            const auto some = head_.logprobs(scorer->run(joined.token_batch()), joined.targets, 1.0F);
+            logprobs.insert(logprobs.end(), some.begin(), some.end());
+        });
+        std::size_t next = 0;
+        double sum = 0;
+        for (auto& row : batch.tokens) {
+            for (tensor::PolicyToken& token : row) {
+                const float logprob = logprobs[next++];
+                token.reference_logprob = logprob;
+                if (options_.kind != OnPolicyKind::opd) continue;
+                token.advantage = tensor::opd_advantage(token.old_logprob, logprob);
+                sum -= static_cast<double>(token.advantage);
+            }
+        }
+        divergence_ = sum / static_cast<double>(std::max<std::size_t>(1, next));
+    }
+
+    PolicySums micro_batch(const Batch& batch, std::span<const tensor::PolicyToken> tokens, float scale) {
+        tensor::PolicyWeights weights;
+        weights.scale = scale;
+        if (options_.kind == OnPolicyKind::grpo) {
+            weights.clip_low = static_cast<float>(options_.clip_low);
+            weights.clip_high = static_cast<float>(options_.clip_high);
+            weights.kl = static_cast<float>(options_.kl);
+        }
+        const model::TokenBatch token_batch = batch.token_batch();
+        const HeadInput input{&student_.layout, view(), transformer_.forward(view(), token_batch)};
+        const PolicySums sums = head_.run_policy(input, tokens, batch.targets, weights, d_hidden_.data(),
+                                                 state_.gradients.data());
+        backward(batch);
+        return sums;
+    }
+
+    model::Parameters& student_;
+    const OnPolicyInputs& inputs_;
+    const OnPolicyOptions& options_;
+    OptimiserState state_;
+    model::Transformer transformer_;
+    FusedHead head_;
+    tensor::Buffer<float> d_hidden_;
+    std::unique_ptr<Scorer> teacher_;
+    std::optional<model::Parameters> start_;
+    std::unique_ptr<Scorer> reference_;
+    std::vector<std::int64_t> chosen_;                // prompts of the step
+    std::vector<std::vector<std::int32_t>> prompts_;  // the same, as tokens
+    double divergence_ = 0;                           // opd: mean of log q_old(y) − log p(y)
+};
+
+Status write_metrics(const std::filesystem::path& folder, const std::vector<StepRecord>& curve) {
+    std::string text;
+    for (const StepRecord& record : curve) text += step_json(record) + "\n";
+    return base::write_file_atomic(folder / "metrics.jsonl", text);
+}
+
+}  // namespace
+
+std::optional<OnPolicyKind> on_policy_from_name(std::string_view name) {
+    const auto found =
+        std::find_if(kinds.begin(), kinds.end(), [&](const NamedKind& kind) { return kind.name == name; });
+    if (found == kinds.end()) return std::nullopt;
+    return found->kind;
+}
+
+std::string_view on_policy_name(OnPolicyKind kind) {
+    return std::find_if(kinds.begin(), kinds.end(), [&](const NamedKind& one) { return one.kind == kind; })
+        ->name;
+}
+
+Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyInputs& inputs,
+                                    const OnPolicyOptions& options) {
+    RETORT_CHECK(check_inputs(student, inputs, options));
+    const TrainOptions& train = options.train;
+    const std::string run_fingerprint = fingerprint(student, inputs, options);
+    const std::filesystem::path checkpoint = train.folder.empty() ? "" : train.folder / "checkpoint.bin";
+    Run run(student, inputs, options, options.row_length * train.rows_per_micro_batch);
+    TrainReport report;
+    CheckpointHeader header{run_fingerprint, 0, {}};
+    if (!checkpoint.empty() && std::filesystem::exists(checkpoint)) {
+        RETORT_TRY(header, load_checkpoint(checkpoint, run_fingerprint, student, run.state()));
+        report.resumed_from = header.steps;
+        spdlog::info("{}: going on from step {} of {}", train.label, header.steps, options.steps);
+    }
+    Schedule schedule;
+    schedule.kind = train.schedule;
+    schedule.peak = train.learning_rate;
+    schedule.total_steps = options.steps;
+    schedule.warmup_steps =
+        static_cast<std::int64_t>(std::lround(train.warmup_share * static_cast<double>(options.steps)));
+    schedule.final_share = train.final_share;
+
+    base::Progress progress(train.label, static_cast<std::uint64_t>(options.steps), "steps", train.quiet);
+    progress.set_resumed(static_cast<std::uint64_t>(header.steps));
+    double last_saved = base::monotonic_seconds();
+    const auto save = [&]() -> Status {
+        if (checkpoint.empty()) return {};
+        RETORT_CHECK(save_checkpoint(checkpoint, header, student, run.state()));
+        RETORT_CHECK(write_metrics(train.folder, header.curve));
+        last_saved = base::monotonic_seconds();
+        return {};
+    };
+    while (header.steps < options.steps) {
+        const auto record = base::interrupted()
+                                ? Result<StepRecord>(fail(ErrorCode::cancelled, "interrupted"))
+                                : run.step(header.steps, schedule);
+        if (!record && record.error().code == ErrorCode::cancelled) {
+            RETORT_CHECK(save());
+            return fail(ErrorCode::cancelled,
+                        "{}: stopped at step {} of {}; run the same command again to go on", train.label,
+                        header.steps, options.steps);
+        }
+        if (!record) return tl::make_unexpected(record.error());
+        header.curve.push_back(*record);
+        ++header.steps;
+        if (!std::isfinite(record->gradient_norm) || !std::isfinite(record->loss)) {
+            return fail(ErrorCode::invalid_argument,
+                        "{}: the loss is not a number at step {}; lower the learning rate ({:g})",
+                        train.label, header.steps, train.learning_rate);
+        }
+        progress.update(static_cast<std::uint64_t>(header.steps),
+                        fmt::format("loss {:.3f}  correct {:.0f} %  {:.0f} tokens sampled/s", record->loss,
+                                    100 * record->correct,
+                                    static_cast<double>(record->sampled_tokens) / record->seconds));
+        const bool due = train.checkpoint_steps > 0 && header.steps % train.checkpoint_steps == 0;
+        if (header.steps == options.steps || due ||
+            base::monotonic_seconds() - last_saved > train.checkpoint_seconds) {
+            RETORT_CHECK(save());
+        }
+    }
+    for (const StepRecord& record : header.curve) {
+        report.tokens += record.tokens;
+        report.trained_tokens += record.trained_tokens;
+        report.seconds += record.seconds;
+    }
+    report.steps = header.steps;
+    report.curve = header.curve;
+    if (!report.curve.empty()) progress.finish(fmt::format("loss {:.3f}", report.curve.back().loss));
+    return report;
+}
+
+}  // namespace retort::train

@@ -1,0 +1,94 @@
+#include "train/onpolicy_job.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/record.h"
+#include "tensor/gemm.h"
+#include "train/model_files.h"
+#include "train/text_examples.h"
+
+namespace retort::train {
+
+namespace {
+
+Result<model::Parameters> load_parameters(const std::filesystem::path& path) {
+    RETORT_TRY(const model::Weights weights, model::load_weights(path));
+    return model::parameters_from(weights);
+}
+
+Status check_tokenizers(const OnPolicyJob& job, const text::TextModel& text) {
+    RETORT_TRY(const text::TextModel teacher, text::load_text_model(job.teacher));
+    if (teacher.tokenizer.hash() == text.tokenizer.hash()) return {};
+    return fail(ErrorCode::invalid_argument,
+                "{} and {} have different tokenizers: objective {} compares token by token",
+                job.teacher.string(), job.student.string(), on_policy_name(job.options.kind));
+}
+
+}  // namespace
+
+Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
+    if (job.student.empty())
+        return fail(ErrorCode::invalid_argument, "a student that answers needs weights: give --student");
+    RETORT_TRY(const text::TextModel text, text::load_text_model(job.student));
+    RETORT_TRY(model::Parameters student, load_parameters(job.student));
+    std::optional<model::Parameters> teacher;
+    const bool wants_teacher = job.options.kind != OnPolicyKind::grpo;
+    if (wants_teacher && !job.teacher.empty()) {
+        RETORT_CHECK(check_tokenizers(job, text));
+        RETORT_TRY(teacher, load_parameters(job.teacher));
+    }
+    RETORT_TRY(const std::vector<TokenisedPrompt> prompts, tokenise_prompts(job.prompts, text));
+    std::vector<data::PackedBatch> rows;
+    OnPolicyOptions options = job.options;
+    if (options.kind == OnPolicyKind::gkd && options.lambda < 1 && !job.records.empty()) {
+        RETORT_TRY(const std::vector<data::Record> records, data::read_records(job.records));
+        RETORT_TRY(const auto examples, text_examples(records, text, options.row_length));
+        RETORT_TRY(rows, data::pack(examples, options.row_length));
+        RETORT_TRY(const base::Sha256 hash, base::sha256_file(job.records));
+        options.train.data_hash = base::to_hex(hash);
+    }
+    options.train.folder = job.output;
+    if (job.auto_dtype) options.train.bf16 = tensor::has_fast_bf16();
+    OnPolicyInputs inputs;
+    inputs.prompts = prompts;
+    inputs.text = &text;
+    inputs.teacher = teacher ? &*teacher : nullptr;
+    inputs.verifier = job.verifier ? &*job.verifier : nullptr;
+    inputs.rows = rows;
+    spdlog::info("{}: {} on {} prompts, {} steps of {} prompts by {} answers of at most {} tokens",
+                 options.train.label, on_policy_name(options.kind), prompts.size(), options.steps,
+                 options.prompts_per_step, options.samples, options.max_answer_tokens);
+    OnPolicyReport report;
+    report.model = job.output / "model";
+    RETORT_TRY(report.train, train_on_policy(student, inputs, options));
+    for (const StepRecord& record : report.train.curve) report.sampled_tokens += record.sampled_tokens;
+    RETORT_CHECK(save_model_folder(report.model, student, text, tensor::DType::f32));
+    RETORT_CHECK(base::write_file_atomic(job.output / "distill.json", report_json(report, job)));
+    return report;
+}
+
+std::string report_json(const OnPolicyReport& report, const OnPolicyJob& job) {
+    const OnPolicyOptions& options = job.options;
+    const StepRecord last = report.train.curve.empty() ? StepRecord{} : report.train.curve.back();
+    const nlohmann::ordered_json json = {
+        {"teacher", job.teacher.string()},
+        {"start", job.student.string()},
+        {"objective", on_policy_name(options.kind)},
+        {"steps", report.train.steps},
+        {"prompts_per_step", options.prompts_per_step},
+        {"samples", options.samples},
+        {"learning_rate", options.train.learning_rate},
+        {"seed", options.train.seed},
+        {"sampled_tokens", report.sampled_tokens},
+        {"tokens", report.train.tokens},
+        {"trained_tokens", report.train.trained_tokens},
+        {"final_loss", last.loss},
+        {"final_correct", last.correct},
+    };
+    return json.dump(2) + "\n";
+}
+
+}  // namespace retort::train
