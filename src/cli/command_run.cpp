@@ -33,6 +33,7 @@ class Run {
     Result<evaluate::ComparisonReport> all() {
         RETORT_CHECK(base::write_file_atomic(folder_.path() / "recipe.toml", recipe_.text));
         RETORT_CHECK(pull_teacher());
+        RETORT_CHECK(make_problems());
         RETORT_CHECK(collect_answers());
         RETORT_CHECK(curate_answers());
         RETORT_CHECK(start_student());
@@ -59,6 +60,32 @@ class Run {
             teacher_hash_ += file.name + ":" + file.sha256 + " ";
         teacher_licence_ = pulled.record.licence;
         spdlog::info("teacher: {}{}", teacher_.string(), pulled.was_there ? " (there already)" : "");
+        return {};
+    }
+
+    // Prompts to ask the teacher, and held-out problems with worked answers to judge every student by.
+    Status make_problems() {
+        if (!recipe_.has_problems) return {};
+        const Json inputs = {{"count", recipe_.problems.count},
+                             {"seed", recipe_.problems.seed},
+                             {"kinds", recipe_.problems.kinds},
+                             {"held_out", recipe_.held_out_problems}};
+        const auto work = [&](const fs::path& folder) -> Status {
+            std::string prompts;
+            RETORT_TRY(const auto asked, data::make_problems(recipe_.problems));
+            for (const data::Problem& problem : asked) prompts += data::problem_prompt_line(problem) + "\n";
+            RETORT_CHECK(base::write_file_atomic(folder / "prompts.jsonl", prompts));
+            data::ProblemOptions held_out = recipe_.problems;
+            held_out.count = recipe_.held_out_problems;
+            held_out.split = data::ProblemSplit::held_out;
+            std::string worked;
+            RETORT_TRY(const auto kept, data::make_problems(held_out));
+            for (const data::Problem& problem : kept)
+                worked += data::write_record(data::worked_record(problem)) + "\n";
+            return base::write_file_atomic(folder / "held_out.jsonl", worked);
+        };
+        RETORT_TRY(problems_, folder_.stage("problems", inputs, work));
+        recipe_.prompts.push_back(folder_.path() / "problems" / "prompts.jsonl");
         return {};
     }
 
@@ -152,19 +179,28 @@ class Run {
     }
 
     [[nodiscard]] fs::path train_records() const { return folder_.path() / "curate" / "train.jsonl"; }
-    [[nodiscard]] fs::path test_records() const { return folder_.path() / "curate" / "test.jsonl"; }
+    [[nodiscard]] fs::path test_records() const {
+        return folder_.path() / (recipe_.has_problems ? "problems/held_out.jsonl" : "curate/test.jsonl");
+    }
+    std::string test_hash() {
+        return recipe_.has_problems ? problems_.files["held_out.jsonl"] : curated_.files["test.jsonl"];
+    }
     [[nodiscard]] fs::path start_model() const { return folder_.path() / "start" / "model"; }
     [[nodiscard]] std::string model_name() const { return model_display_name(teacher_); }
 
     Status start_student() {
         const train::StudentStart& start = recipe_.student.options.start;
-        const Json inputs = {{"teacher", teacher_hash_},
-                             {"train", curated_.files["train.jsonl"]},
-                             {"model", start.model.string()},
-                             {"keep_layers", start.keep_layers},
-                             {"method", start.method},
-                             {"layers", start.layers},
-                             {"row_length", recipe_.student.options.row_length}};
+        Json inputs = {{"teacher", teacher_hash_},
+                       {"train", curated_.files["train.jsonl"]},
+                       {"model", start.model.string()},
+                       {"keep_layers", start.keep_layers},
+                       {"method", start.method},
+                       {"layers", start.layers},
+                       {"row_length", recipe_.student.options.row_length}};
+        if (!start.fresh.empty()) {
+            RETORT_TRY(const base::Sha256 hash, base::sha256_file(start.fresh));
+            inputs["fresh"] = {base::to_hex(hash), start.seed};
+        }
         const auto work = [&](const fs::path& folder) -> Status {
             train::DistillOptions options = recipe_.student.options;
             options.teacher = teacher_;
@@ -185,38 +221,94 @@ class Run {
     Status distill_variant(const RecipeVariant& variant) {
         train::DistillOptions options = variant.settings.options;
         options.start = {};
-        options.start.model = start_model();
+        options.start.model = variant_model(variant.after.empty() ? "before" : variant.after);
         options.records = train_records();
         if (train::uses_teacher(options.train.objective)) options.teacher = teacher_;
         options.train.quiet = quiet_;
         options.train.label = variant.name;
-        const Json inputs = {{"teacher", teacher_hash_},
-                             {"train", curated_.files["train.jsonl"]},
-                             {"start", started_.files["model/model.safetensors"]},
-                             {"objective", train::objective_name(options.train.objective.kind)},
-                             {"temperature", options.train.objective.temperature},
-                             {"ce_mix", options.train.objective.ce_mix},
-                             {"beta", options.train.objective.beta},
-                             {"alpha", options.train.objective.alpha},
-                             {"learning_rate", options.train.learning_rate},
-                             {"schedule", train::schedule_name(options.train.schedule)},
-                             {"warmup", options.train.warmup_share},
-                             {"weight_decay", options.train.optimiser.weight_decay},
-                             {"clip", options.train.optimiser.clip_norm},
-                             {"epochs", options.train.epochs},
-                             {"max_steps", options.train.max_steps},
-                             {"rows_per_step", options.train.rows_per_step},
-                             {"rows_per_micro_batch", options.train.rows_per_micro_batch},
-                             {"row_length", options.row_length},
-                             {"seed", options.train.seed},
-                             {"dtype", variant.settings.dtype}};
+        const StageResult& from = variant.after.empty() ? started_ : trained_.at(variant.after);
+        Json inputs = {{"teacher", teacher_hash_},
+                       {"train", curated_.files["train.jsonl"]},
+                       {"start", from.files.at("model/model.safetensors")},
+                       {"answers_only", variant.answers_only},
+                       {"objective", train::objective_name(options.train.objective.kind)},
+                       {"temperature", options.train.objective.temperature},
+                       {"ce_mix", options.train.objective.ce_mix},
+                       {"beta", options.train.objective.beta},
+                       {"alpha", options.train.objective.alpha},
+                       {"learning_rate", options.train.learning_rate},
+                       {"schedule", train::schedule_name(options.train.schedule)},
+                       {"warmup", options.train.warmup_share},
+                       {"weight_decay", options.train.optimiser.weight_decay},
+                       {"clip", options.train.optimiser.clip_norm},
+                       {"epochs", options.train.epochs},
+                       {"max_steps", options.train.max_steps},
+                       {"rows_per_step", options.train.rows_per_step},
+                       {"rows_per_micro_batch", options.train.rows_per_micro_batch},
+                       {"row_length", options.row_length},
+                       {"seed", options.train.seed},
+                       {"dtype", variant.settings.dtype}};
+        if (variant.settings.is_on_policy) return own_answers_variant(variant, options, std::move(inputs));
         const auto work = [&](const fs::path& folder) -> Status {
             options.output = folder;
+            if (variant.answers_only) {
+                options.records = folder / "answers.jsonl";
+                RETORT_CHECK(write_without_reasoning(train_records(), options.records));
+            }
             return train::distill(options).map([](const train::DistillReport&) {});
         };
         RETORT_TRY(trained_[variant.name], folder_.stage("distill-" + variant.name, inputs, work,
                                                          {.scratch_files = {"checkpoint.bin"}}));
         return {};
+    }
+
+    // The variant trains on what its student answers to the recipe's prompts.
+    Status own_answers_variant(const RecipeVariant& variant, const train::DistillOptions& options,
+                               Json inputs) {
+        DistillSettings settings = variant.settings;
+        settings.options = options;
+        settings.options.teacher = teacher_;
+        const train::OnPolicyOptions& on_policy = settings.on_policy;
+        inputs["objective"] = train::on_policy_name(on_policy.kind);
+        inputs["on_policy"] = {on_policy.steps,
+                               on_policy.prompts_per_step,
+                               on_policy.samples,
+                               on_policy.updates,
+                               on_policy.max_answer_tokens,
+                               on_policy.clip_low,
+                               on_policy.clip_high,
+                               on_policy.kl,
+                               on_policy.format_reward,
+                               on_policy.lambda};
+        for (const fs::path& file : recipe_.prompts) {
+            RETORT_TRY(const base::Sha256 hash, base::sha256_file(file));
+            inputs["prompts"].push_back(base::to_hex(hash));
+        }
+        const auto work = [&](const fs::path& folder) -> Status {
+            settings.options.output = folder;
+            train::OnPolicyJob job = on_policy_job(settings);
+            for (const fs::path& file : recipe_.prompts) {
+                RETORT_TRY(auto prompts, data::read_prompts(file, recipe_.system_prompt));
+                job.prompts.insert(job.prompts.end(), std::make_move_iterator(prompts.begin()),
+                                   std::make_move_iterator(prompts.end()));
+            }
+            job.verifier = recipe_.curate.verifier;
+            return train::distill_on_policy(job).map([](const train::OnPolicyReport&) {});
+        };
+        RETORT_TRY(trained_[variant.name], folder_.stage("distill-" + variant.name, inputs, work,
+                                                         {.scratch_files = {"checkpoint.bin"}}));
+        return {};
+    }
+
+    static Status write_without_reasoning(const fs::path& from, const fs::path& to) {
+        std::string lines;
+        RETORT_CHECK(data::read_records(from, [&](data::Record&& record) -> Status {
+            record.reasoning.clear();
+            data::seal(record);
+            lines += data::write_record(record) + "\n";
+            return {};
+        }));
+        return base::write_file_atomic(to, lines);
     }
 
     [[nodiscard]] fs::path variant_model(const std::string& name) const {
@@ -276,18 +368,26 @@ class Run {
                                   {}});
         for (const RecipeVariant& variant : recipe_.variants) {
             const train::ObjectiveKind objective = variant.settings.options.train.objective.kind;
-            const bool with_teacher = objective != train::ObjectiveKind::ce;
+            const bool own_answers = variant.settings.is_on_policy;
+            const bool with_teacher = objective != train::ObjectiveKind::ce || own_answers;
             ComparedModel model;
             model.key = variant.name;
-            model.name = with_teacher ? "Student distilled" : "Student on text alone";
+            model.name = own_answers    ? "Student on its own answers"
+                         : with_teacher ? "Student distilled"
+                                        : "Student on text alone";
             if (recipe_.variants.size() > 2) model.name += " (" + variant.name + ")";
             model.role = &variant == &recipe_.variants.back() ? evaluate::Role::distilled
                          : with_teacher                       ? evaluate::Role::other
                                                               : evaluate::Role::text_only;
             model.path = variant_model(variant.name);
             model.shipped = shipped(last);
-            model.objective = train::objective_name(objective);
-            model.note = fmt::format("{} on the teacher's answers", model.objective);
+            model.objective = own_answers ? train::on_policy_name(variant.settings.on_policy.kind)
+                                          : train::objective_name(objective);
+            model.note = fmt::format("{} on {}{}", model.objective,
+                                     own_answers            ? "its own answers"
+                                     : variant.answers_only ? "the teacher's answers without reasoning"
+                                                            : "the teacher's answers",
+                                     variant.after.empty() ? "" : ", after " + variant.after);
             model.metrics = folder_.path() / ("distill-" + variant.name) / "metrics.jsonl";
             options.models.push_back(std::move(model));
         }
@@ -298,7 +398,7 @@ class Run {
         file.note = "what is shipped, rounding included";
         options.models.push_back(std::move(file));
         Json inputs = {{"teacher", teacher_hash_},
-                       {"test", curated_.files["test.jsonl"]},
+                       {"test", test_hash()},
                        {"export", exported_.files},
                        {"task_prompts", recipe_.task_prompts},
                        {"max_tokens", recipe_.max_answer_tokens},
@@ -319,6 +419,7 @@ class Run {
     fs::path teacher_;
     std::string teacher_hash_;
     std::string teacher_licence_;
+    StageResult problems_;
     StageResult collected_;
     StageResult curated_;
     StageResult started_;

@@ -166,6 +166,10 @@ Status read_student_table(const formats::TomlTable& table, DistillSettings& sett
     train::StudentStart& start = settings.options.start;
     RETORT_TRY(const std::string model, table.string_or("model", start.model.string()));
     start.model = model;
+    RETORT_TRY(const std::string fresh, table.string_or("fresh", start.fresh.string()));
+    start.fresh = fresh;
+    RETORT_TRY(const std::int64_t seed, table.integer_or("seed", static_cast<std::int64_t>(start.seed), 0));
+    start.seed = static_cast<std::uint64_t>(seed);
     RETORT_TRY(start.keep_layers, table.integer_or("keep_layers", start.keep_layers, 0, 10000));
     RETORT_TRY(start.method, table.choice_or("layer_choice", start.method, {"influence", "even"}));
     RETORT_TRY(const std::vector<double> layers, table.has("layers")

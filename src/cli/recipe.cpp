@@ -1,5 +1,7 @@
 #include "cli/recipe.h"
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "formats/recipe.h"
 
@@ -16,7 +18,8 @@ fs::path beside(const Recipe& recipe, const std::string& name) {
 }
 
 Status read_collect(const TomlTable& table, Recipe& recipe) {
-    RETORT_TRY(const auto prompts, table.strings("prompts"));
+    RETORT_TRY(const auto prompts,
+               recipe.has_problems ? table.strings_or("prompts", {}) : table.strings("prompts"));
     for (const std::string& file : prompts) recipe.prompts.push_back(beside(recipe, file));
     RETORT_TRY(const std::string terms, table.string_or("terms", ""));
     recipe.terms = beside(recipe, terms);
@@ -37,6 +40,17 @@ Status read_collect(const TomlTable& table, Recipe& recipe) {
     RETORT_TRY(recipe.budget.max_requests, table.integer_or("max_requests", 0, 0));
     RETORT_TRY(recipe.budget.max_tokens, table.integer_or("max_total_tokens", 0, 0));
     RETORT_TRY(recipe.budget.max_seconds, table.number_or("max_seconds", 0, 0));
+    return {};
+}
+
+Status read_problems(const TomlTable& root, Recipe& recipe) {
+    recipe.has_problems = root.has("problems");
+    RETORT_TRY(const TomlTable table, root.table_or_empty("problems"));
+    RETORT_TRY(recipe.problems.count, table.integer_or("count", recipe.problems.count, 1));
+    RETORT_TRY(const std::int64_t seed, table.integer_or("seed", 1, 0));
+    recipe.problems.seed = static_cast<std::uint64_t>(seed);
+    RETORT_TRY(recipe.problems.kinds, table.strings_or("kinds", {}));
+    RETORT_TRY(recipe.held_out_problems, table.integer_or("held_out", recipe.held_out_problems, 1));
     return {};
 }
 
@@ -70,6 +84,17 @@ Status read_variants(const TomlTable& distill, Recipe& recipe) {
             return table.error_at("name", "a variant's name is of lower-case letters, digits, - and _");
         }
         RETORT_CHECK(read_distill_table(table, variant.settings));
+        RETORT_TRY(variant.after, table.string_or("after", ""));
+        RETORT_TRY(variant.answers_only, table.boolean_or("answers_only", false));
+        const bool known = std::any_of(recipe.variants.begin(), recipe.variants.end(),
+                                       [&](const RecipeVariant& one) { return one.name == variant.after; });
+        if (!variant.after.empty() && !known)
+            return table.error_at("after",
+                                  fmt::format("no variant \"{}\" stands before this one", variant.after));
+        if (variant.settings.is_on_policy && variant.settings.on_policy.kind == train::OnPolicyKind::grpo &&
+            !recipe.curate.verifier) {
+            return table.error_at("objective", "grpo is rewarded by a verifier: give [curate] verifier");
+        }
         recipe.variants.push_back(std::move(variant));
     }
     if (recipe.variants.empty()) recipe.variants.push_back({"distilled", recipe.student});
@@ -88,12 +113,16 @@ Result<Recipe> read_recipe(const fs::path& path) {
     recipe.folder = folder;
     RETORT_TRY(const TomlTable teacher, root.table("teacher"));
     RETORT_TRY(recipe.teacher_source, teacher.string("source"));
+    if (std::error_code code; fs::exists(beside(recipe, recipe.teacher_source), code))
+        recipe.teacher_source = beside(recipe, recipe.teacher_source).string();
+    RETORT_CHECK(read_problems(root, recipe));
     RETORT_TRY(const TomlTable collect, root.table("collect"));
     RETORT_CHECK(read_collect(collect, recipe));
     RETORT_TRY(const TomlTable curate, root.table_or_empty("curate"));
     RETORT_CHECK(read_curate(curate, recipe));
     RETORT_TRY(const TomlTable student, root.table_or_empty("student"));
     RETORT_CHECK(read_student_table(student, recipe.student));
+    recipe.student.options.start.fresh = beside(recipe, recipe.student.options.start.fresh.string());
     RETORT_TRY(const TomlTable distill, root.table_or_empty("distill"));
     RETORT_CHECK(read_variants(distill, recipe));
     RETORT_TRY(const std::vector<TomlTable> exports, root.tables_or_empty("export"));

@@ -11,6 +11,7 @@
 #include "cli/distill_options.h"
 #include "collect/collect.h"
 #include "curate/curate.h"
+#include "data/problems.h"
 #include "formats/json.h"
 
 namespace retort::cli {
@@ -18,6 +19,8 @@ namespace retort::cli {
 struct RecipeVariant {
     std::string name;  // of its stage's folder: "distilled"
     DistillSettings settings;
+    std::string after;          // the variant whose student it starts from; empty: the start
+    bool answers_only = false;  // trained on the answers without their reasoning
 };
 
 struct RecipeExport {
@@ -32,6 +35,9 @@ struct Recipe {
     std::filesystem::path folder;  // of the run
     std::string teacher_source;    // as `pull` takes it
 
+    bool has_problems = false;      // [problems]: prompts, and what is held out, are made and not read
+    data::ProblemOptions problems;  // of the training side
+    std::int64_t held_out_problems = 300;
     std::vector<std::filesystem::path> prompts;
     std::filesystem::path prompt_licence;
     std::filesystem::path terms;
