@@ -91,13 +91,16 @@ Status read_variants(const TomlTable& distill, Recipe& recipe) {
         if (!variant.after.empty() && !known)
             return table.error_at("after",
                                   fmt::format("no variant \"{}\" stands before this one", variant.after));
-        if (variant.settings.is_on_policy && variant.settings.on_policy.kind == train::OnPolicyKind::grpo &&
-            !recipe.curate.verifier) {
-            return table.error_at("objective", "grpo is rewarded by a verifier: give [curate] verifier");
-        }
         recipe.variants.push_back(std::move(variant));
     }
-    if (recipe.variants.empty()) recipe.variants.push_back({"distilled", recipe.student});
+    if (recipe.variants.empty()) recipe.variants.push_back({"distilled", recipe.student, "", false});
+    for (const RecipeVariant& variant : recipe.variants) {
+        const bool grpo =
+            variant.settings.is_on_policy && variant.settings.on_policy.kind == train::OnPolicyKind::grpo;
+        if (grpo && !recipe.curate.verifier) {
+            return distill.error_at("objective", "grpo is rewarded by a verifier: give [curate] verifier");
+        }
+    }
     return {};
 }
 
