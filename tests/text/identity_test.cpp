@@ -1,5 +1,5 @@
 // Ids identical to the `tokenizers` library on a corpus that tests/golden/text_corpus.py makes; too big to
-// commit, so skipped unless RETORT_TOKENIZER_CORPUS names its folder. bench/transcripts/tokenizer_identity.md
+// commit, so skipped unless RETORT_TOKENIZER_CORPUS names its folder. tests/golden/transcripts/tokenizers.md
 // is one run.
 #include <gtest/gtest.h>
 
