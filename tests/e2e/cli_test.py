@@ -1,9 +1,11 @@
 """The command line itself: help, versions, and errors that name the value and give the promised exit status."""
 
+import hashlib
+import json
 import re
 import unittest
 
-from harness import E2eTest, clean_environment, main
+from harness import SOURCE, E2eTest, clean_environment, main
 
 PLANNED = ("keys", "guard", "audit", "screen", "release")
 
@@ -57,6 +59,20 @@ class CommandLine(E2eTest):
     def test_bad_isa(self):
         done = self.retort("pull", "x", status=2, env=clean_environment(RETORT_ISA="mmx"))
         self.assertIn("RETORT_ISA=mmx", done.stderr)
+
+    def test_bench_tokenize(self):
+        model = SOURCE / "fuzz" / "corpus" / "tokenizer_gguf" / "smollm.gguf"
+        text, ids = self.folder / "a.txt", self.folder / "a.ids"
+        text.write_bytes("One line.\nAnother, 42: naïve\n".encode() + b"broken \xe4\xbd")
+        done = self.retort("bench", "tokenize", model, "--text", text, "--repeats", 2, "--json", "--ids", ids)
+        whole, lines = map(json.loads, done.stdout.splitlines())
+        self.assertEqual((whole["texts"], lines["texts"]), (1, 3))
+        self.assertEqual(whole["ids_sha256"], hashlib.sha256(ids.read_bytes()).hexdigest())
+        self.assertEqual(whole["tokens"] * 4, ids.stat().st_size)
+        self.assertGreater(whole["mb_s"], 0)
+        text.write_bytes(b"")
+        self.assertIn("the file is empty", self.retort("bench", "tokenize", model, "--text", text, status=2).stderr)
+        self.retort("bench", "tokenize", model, "--text", self.folder / "none", status=1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // The real teacher, from its GGUF, against transformers (tests/golden/teacher_logits.py). Needs the file, and
 // tens of seconds: skipped unless RETORT_TEACHER_GGUF names it. RETORT_LOGITS_DUMP=FOLDER also writes all
-// logits there, for tests/golden/teacher_compare.py.
+// logits there, for tests/golden/teacher_compare.py. An exported folder is held to transformers likewise:
+// RETORT_EXPORTED names it, RETORT_EXPORTED_CASES what tests/golden/exported_model.py --out wrote of it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "formats/safetensors.h"
 #include "generate/decoder.h"
@@ -281,6 +283,40 @@ TEST_F(TeacherLogits, of_16_bit_weights_are_near_those_of_the_same_in_f32) {
                     worst, static_cast<long>(rows), nll / static_cast<double>(rows),
                     exact_nll / static_cast<double>(rows));
     }
+}
+
+TEST(ExportedModel, logits_and_greedy_continuations_are_those_of_transformers) {
+    const char* folder = std::getenv("RETORT_EXPORTED");
+    const char* cases = std::getenv("RETORT_EXPORTED_CASES");
+    if (folder == nullptr || cases == nullptr) GTEST_SKIP() << "RETORT_EXPORTED names no folder";
+    const auto weights = model::load_weights(folder);
+    ASSERT_TRUE(weights) << weights.error().message;
+    const model::Weights reference = model::dequantised(*weights);
+    const auto text = base::read_file(cases);
+    ASSERT_TRUE(text) << text.error().message;
+    const std::int64_t vocab = reference.config.vocab_size;
+    double worst = 0;
+    std::size_t compared = 0;
+    const auto golden = nlohmann::json::parse(*text);
+    for (const auto& item : golden.at("cases")) {
+        const auto tokens = item.at("tokens").get<std::vector<std::int32_t>>();
+        const auto expected = item.at("logits").get<std::vector<float>>();
+        ASSERT_EQ(static_cast<std::int64_t>(expected.size()), vocab);
+        const auto greedy = item.at("greedy").get<std::vector<std::int32_t>>();
+        OneSequence sequence(reference, static_cast<std::int64_t>(tokens.size() + greedy.size()));
+        const float* row = sequence.step(tokens, 1).data();
+        for (std::size_t i = 0; i < expected.size(); ++i)
+            worst = std::max<double>(worst, std::abs(row[i] - expected[i]));
+        for (const std::int32_t wanted : greedy) {
+            const auto token = static_cast<std::int32_t>(std::max_element(row, row + vocab) - row);
+            ASSERT_EQ(token, wanted) << "case " << compared;
+            row = sequence.step({&token, 1}, 1).data();
+        }
+        ++compared;
+    }
+    EXPECT_GT(compared, 0U);
+    EXPECT_LE(worst, logit_bound);
+    std::printf("%zu cases: largest difference of a logit from transformers: %.2e\n", compared, worst);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 """Golden renderings of published chat templates by transformers, for tests/text/chat_template_test.cpp.
 
-    python tests/golden/text_templates.py TEMPLATES OUT.json
+    python tests/golden/text_templates.py TEMPLATES OUT.json [CONVERSATIONS]
 
 Each *.jinja of the folder TEMPLATES is rendered for the conversations below, with transformers' own settings
 (render_jinja_template). OUT.json holds the conversations once, then for each template what each of them gives, or
-null where the template refuses it.
+null where the template refuses it. There are 40 of them; more are random ones like the last of those.
 """
 
 import json
@@ -42,7 +42,7 @@ def call(name, arguments, number):
     return {"id": "call%05d" % number, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def conversations():
+def conversations(count):
     rng = random.Random(7)
     result = []
 
@@ -87,19 +87,19 @@ def conversations():
     add([answer("first")])
     add([system("only system")])
     add([user([{"type": "text", "text": "part one"}, {"type": "text", "text": " part two"}])])
-    while len(result) < 40:
+    while len(result) < count:
         messages = [system(rng.choice(TEXTS))] if rng.random() < 0.5 else []
         for _ in range(rng.randint(1, 4)):
             messages += [user(rng.choice(TEXTS)), answer(rng.choice(ANSWERS))]
         if rng.random() < 0.8:
             messages.append(user(rng.choice(TEXTS)))
         add(messages, add_generation_prompt=rng.random() < 0.7)
-    return result[:40]
+    return result[:count]
 
 
 def main():
     folder, out = sys.argv[1:3]
-    chats = conversations()
+    chats = conversations(int(sys.argv[3]) if len(sys.argv) > 3 else 40)
     special = {"bos_token": "<s>", "eos_token": "</s>"}
     golden = {"made_with": "transformers %s, jinja2 %s" % (transformers.__version__, jinja2.__version__),
               "special": special, "conversations": chats, "templates": {}}
