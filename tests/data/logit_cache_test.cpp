@@ -1,0 +1,273 @@
+// The logit cache: what is written is read, a kill loses nothing, damage and other data are refused; draws
+// are unbiased, in the gradient that they give.
+#include "data/logit_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+
+#include "base/file.h"
+#include "data/logit_draw.h"
+#include "tensor/token_loss_sparse.h"
+
+namespace retort::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path scratch(const std::string& name) {
+    const fs::path path = fs::path(::testing::TempDir()) / ("retort_cache_" + name);
+    fs::remove_all(path);
+    return path;
+}
+
+std::vector<float> random_logits(std::int64_t vocab, std::uint64_t seed, double deviation) {
+    base::RandomStream random(seed);
+    std::vector<float> logits(static_cast<std::size_t>(vocab));
+    for (float& x : logits) x = static_cast<float>(random.normal() * deviation);
+    return logits;
+}
+
+CacheHeader header_of(CacheEncoding encoding, std::int64_t vocab) {
+    CacheHeader header;
+    header.encoding = encoding;
+    header.count = encoding == CacheEncoding::samples ? 50 : 16;
+    header.vocab_size = vocab;
+    header.teacher = "a teacher";
+    header.teacher_sha256 = "aa";
+    header.tokenizer_sha256 = "bb";
+    return header;
+}
+
+Example example_of(int number, std::size_t length) {
+    Example example;
+    example.record_id = "record" + std::to_string(number);
+    for (std::size_t i = 0; i < length; ++i) {
+        example.tokens.push_back(static_cast<std::int32_t>(7 * i) + number);
+        example.trained.push_back(i > 2 ? 1 : 0);
+    }
+    return example;
+}
+
+TokenEntries entries_of(const CacheHeader& header, const Example& example) {
+    TokenEntries entries;
+    for (std::int64_t t = 0; t < trained_targets(example); ++t) {
+        auto logits = random_logits(header.vocab_size, static_cast<std::uint64_t>(t) + 1, 4.0);
+        if (header.encoding == CacheEncoding::top_k) {
+            keep_largest(logits.data(), header.vocab_size, header.temperature, header.count, entries);
+        } else {
+            base::RandomStream random = draw_stream(header.seed, example.record_id, t);
+            draw_samples(logits.data(), header.vocab_size, header.temperature, header.count, random, entries);
+        }
+    }
+    return entries;
+}
+
+void write_cache(const fs::path& folder, const CacheHeader& header, int from, int to, bool finish) {
+    auto writer = LogitCacheWriter::open(folder, header);
+    ASSERT_TRUE(writer) << writer.error().message;
+    EXPECT_EQ(writer->records(), from);
+    for (int i = 0; i < to; ++i) {
+        const Example example = example_of(i, 9);
+        EXPECT_EQ(writer->has(example), i < from);
+        if (i < from) continue;
+        const auto written = writer->append(example, entries_of(header, example));
+        ASSERT_TRUE(written) << written.error().message;
+    }
+    if (!finish) return;
+    const auto summary = writer->finish();
+    ASSERT_TRUE(summary) << summary.error().message;
+    EXPECT_TRUE(summary->complete);
+    EXPECT_EQ(summary->records, to);
+    EXPECT_EQ(summary->tokens, 6 * to);
+}
+
+TEST(LogitCache, gives_back_what_was_written) {
+    for (const CacheEncoding encoding : {CacheEncoding::samples, CacheEncoding::top_k}) {
+        for (const std::int64_t vocab : {300, 49152, 151936}) {
+            const CacheHeader header = header_of(encoding, vocab);
+            const Example example = example_of(1, vocab > 1000 ? 5 : 12);
+            const TokenEntries entries = entries_of(header, example);
+            TokenEntries back;
+            const auto decoded =
+                decode_entries(header, encode_entries(header, entries), entries.tokens(), back);
+            ASSERT_TRUE(decoded) << decoded.error().message;
+            EXPECT_EQ(back.starts, entries.starts);
+            EXPECT_EQ(back.ids, entries.ids);
+            ASSERT_EQ(back.values.size(), entries.values.size());
+            for (std::size_t i = 0; i < back.values.size(); ++i) {
+                // Counts are exact; a code of −log2 p in steps of 1/2048 is half a step off at most.
+                const double allowed = encoding == CacheEncoding::samples ? 1e-7 : 1.8e-4;
+                EXPECT_NEAR(back.values[i] / entries.values[i], 1.0, allowed);
+            }
+            for (std::size_t t = 0; t < back.tails.size(); ++t) {
+                EXPECT_NEAR(back.tails[t], entries.tails[t], 1.8e-4 * entries.tails[t] + 1e-9);
+                EXPECT_NEAR(back.entropies[t], entries.entropies[t], 1e-3 * entries.entropies[t]);
+            }
+        }
+    }
+}
+
+TEST(LogitCache, a_killed_run_goes_on_to_the_same_bytes) {
+    const CacheHeader header = header_of(CacheEncoding::samples, 300);
+    const fs::path whole = scratch("whole");
+    write_cache(whole, header, 0, 6, true);
+    const auto expected = base::read_file(whole / "logits.journal");
+    ASSERT_TRUE(expected);
+    const fs::path cut = scratch("cut");
+    for (const std::size_t kept : {std::size_t{3}, expected->size() / 3, expected->size() / 2,
+                                   expected->size() - 5, expected->size()}) {
+        fs::remove_all(cut);
+        fs::create_directories(cut);
+        ASSERT_TRUE(base::write_file_atomic(cut / "logits.journal", expected->substr(0, kept)));
+        EXPECT_EQ(LogitCache::open(cut).has_value(), kept == expected->size());
+        {
+            auto writer = LogitCacheWriter::open(cut, header);
+            ASSERT_TRUE(writer) << writer.error().message;
+            EXPECT_FALSE(LogitCacheWriter::open(cut, header));  // a second writer
+            for (int i = 0; i < 6; ++i) {
+                const Example example = example_of(i, 9);
+                if (!writer->has(example)) {
+                    ASSERT_TRUE(writer->append(example, entries_of(header, example)));
+                }
+            }
+            ASSERT_TRUE(writer->finish());
+        }
+        EXPECT_EQ(base::read_file(cut / "logits.journal").value(), *expected) << kept;
+    }
+}
+
+TEST(LogitCache, other_settings_other_data_and_damage_are_refused) {
+    const CacheHeader header = header_of(CacheEncoding::top_k, 300);
+    const fs::path folder = scratch("refused");
+    write_cache(folder, header, 0, 3, true);
+    CacheHeader other = header;
+    other.teacher_sha256 = "cc";
+    EXPECT_FALSE(LogitCacheWriter::open(folder, other));
+    EXPECT_FALSE(LogitCacheWriter::open(folder, header)->append(example_of(9, 9), {}));  // complete
+
+    const auto cache = LogitCache::open(folder);
+    ASSERT_TRUE(cache) << cache.error().message;
+    EXPECT_EQ(cache->header(), header);
+    EXPECT_TRUE(cache->find(example_of(2, 9)));
+    EXPECT_FALSE(cache->find(example_of(4, 9)));
+    Example changed = example_of(2, 9);
+    changed.tokens[4] += 1;
+    EXPECT_FALSE(cache->find(changed));
+    changed = example_of(2, 9);
+    changed.trained[2] = 1;
+    EXPECT_FALSE(cache->find(changed));
+
+    const std::string bytes = base::read_file(folder / "logits.journal").value();
+    ASSERT_TRUE(LogitCache::parse(std::as_bytes(std::span(bytes)), false));
+    for (std::size_t at = 8; at < bytes.size(); at += 13) {
+        std::string copy = bytes;
+        copy[at] = static_cast<char>(copy[at] ^ 0x10);
+        EXPECT_FALSE(LogitCache::parse(std::as_bytes(std::span(copy)), false)) << at;
+    }
+}
+
+TEST(LogitCache, entries_that_make_no_sense_are_refused) {
+    const CacheHeader samples = header_of(CacheEncoding::samples, 300);
+    const Example example = example_of(0, 5);
+    const std::string good = encode_entries(samples, entries_of(samples, example));
+    TokenEntries out;
+    ASSERT_TRUE(decode_entries(samples, good, 2, out));
+    out = {};
+    EXPECT_FALSE(decode_entries(samples, good, 1, out));
+    out = {};
+    EXPECT_FALSE(decode_entries(samples, good, 3, out));
+    CacheHeader small = samples;
+    small.vocab_size = 5;
+    out = {};
+    EXPECT_FALSE(decode_entries(small, good, 2, out));
+    const std::string twice("\x02\x00\x07\x00\x07\x00\x00\x3c", 8);
+    CacheHeader two = samples;
+    two.count = 2;
+    out = {};
+    EXPECT_FALSE(decode_entries(two, twice, 1, out));
+}
+
+TEST(LogitDraw, keeps_the_largest_and_the_mass_of_the_rest) {
+    const std::int64_t vocab = 1000;
+    const auto logits = random_logits(vocab, 3, 3.0);
+    auto scratch_row = logits;
+    TokenEntries entries;
+    keep_largest(scratch_row.data(), vocab, 2.0, 8, entries);
+    ASSERT_EQ(entries.ids.size(), 8U);
+    std::vector<double> p(logits.begin(), logits.end());
+    double sum = 0;
+    for (double& x : p) sum += x = std::exp(x / 2);
+    double kept = 0;
+    for (std::size_t i = 0; i < 8; ++i) {
+        const double want = p[static_cast<std::size_t>(entries.ids[i])] / sum;
+        EXPECT_NEAR(entries.values[i] / want, 1, 1e-5);
+        if (i > 0) {
+            EXPECT_GE(entries.values[i - 1], entries.values[i]);
+        }
+        kept += want;
+    }
+    EXPECT_NEAR(entries.tails[0], 1 - kept, 1e-6);
+    const double least = static_cast<double>(entries.values[7]) * sum * (1 + 1e-6);
+    EXPECT_EQ(std::count_if(p.begin(), p.end(), [&](double x) { return x >= least * (1 - 1e-5); }), 8);
+}
+
+// 10,000 caches of one token, N = 50: the mean gradient is that of the whole distribution. A coordinate
+// block's draws are binomial, so its z-value is standard normal: of 20 blocks none passes 4.2 by chance (p =
+// 5e-4 for all), and their squares add up to a chi-square of 19 degrees (99.9 %: 43.8; 0.1 %: 5.4).
+TEST(LogitDraw, gradients_are_unbiased) {
+    const std::int64_t vocab = 200;
+    constexpr int caches = 10000;
+    constexpr int blocks = 20;
+    const auto teacher = random_logits(vocab, 3, 2.0);
+    const auto student = random_logits(vocab, 4, 2.0);
+    const CacheHeader header = header_of(CacheEncoding::samples, vocab);
+    std::vector<double> mean(static_cast<std::size_t>(vocab));
+    double value = 0;
+    for (int c = 0; c < caches; ++c) {
+        auto logits = teacher;
+        base::RandomStream random = draw_stream(1, "record", c);
+        TokenEntries drawn;
+        draw_samples(logits.data(), vocab, 1.0, header.count, random, drawn);
+        TokenEntries entries;  // as they come back from a file
+        ASSERT_TRUE(decode_entries(header, encode_entries(header, drawn), 1, entries));
+        auto gradient = student;
+        tensor::TokenLoss loss;
+        const std::int32_t target = 0;
+        tensor::sparse_token_loss(gradient.data(),
+                                  {entries.starts.data(), entries.ids.data(), entries.values.data(), true,
+                                   entries.entropies.data(), nullptr, 1.0F},
+                                  &target, 1, vocab, {.ce = 0, .divergence = 1}, &loss);
+        value += loss.divergence / caches;
+        for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += static_cast<double>(gradient[i]) / caches;
+    }
+    tensor::TokenLoss dense;
+    std::vector<double> expected(mean.size());
+    dense = tensor::token_loss_reference(student.data(), teacher.data(), 0, vocab, {.ce = 0, .divergence = 1},
+                                         expected.data());
+    std::vector<double> p(teacher.begin(), teacher.end());
+    double sum = 0;
+    for (double& x : p) sum += x = std::exp(x);
+    double chi_square = 0;
+    for (std::size_t b = 0; b < blocks; ++b) {
+        double gap = 0;
+        double mass = 0;
+        for (std::size_t i = b * 10; i < b * 10 + 10; ++i) {
+            gap += mean[i] - expected[i];
+            mass += p[i] / sum;
+        }
+        const double z = gap / std::sqrt(mass * (1 - mass) / (50.0 * caches));
+        EXPECT_LT(std::abs(z), 4.2) << "block " << b;
+        chi_square += z * z * (1 - mass);
+    }
+    EXPECT_GT(chi_square, 5.4);
+    EXPECT_LT(chi_square, 43.8);
+    // The value's deviation over draws is about that of log q, 2 nats, over √(50·10,000); f16 rounds H at
+    // 1e-3.
+    EXPECT_NEAR(value, dense.divergence, 5 * 2 / std::sqrt(50.0 * caches) + 2e-3);
+}
+
+}  // namespace
+}  // namespace retort::data
