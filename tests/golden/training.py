@@ -12,6 +12,9 @@ averaging their means is wrong, and seen). Options: see OPTIONS; weight decay on
   final.norm.NAME, final.moved.NAME ()         norm of the parameter at the end, and of its change
   final.values.NAME (8)                        its elements i·⌊count/8⌋
   final.f32_difference.NAME ()                 norm of (f32 run − f64 run): what rounding alone does to it
+
+The first DISTILL_STEPS losses of the same data with a live teacher (the tiny llama3 model) are in distill.safetensors:
+NAME.loss and NAME.loss.f32 (DISTILL_STEPS) for ce, fkl (KL(p‖q)), fkl2 (T = 2, times T²), jsd (β = 0.5) and rkl.
 """
 
 import argparse
@@ -28,6 +31,8 @@ from safetensors.torch import load_file, save_file
 STEPS = 16
 ACCUMULATION = 2
 BATCHES = 8
+DISTILL_STEPS = 20
+TEACHER = "llama3"
 OPTIONS = dict(
     peak=3e-3,
     warmup_steps=4,
@@ -40,10 +45,10 @@ OPTIONS = dict(
 )
 
 
-def learning_rate(step):
+def learning_rate(step, steps=STEPS):
     if step < OPTIONS["warmup_steps"]:
         return OPTIONS["peak"] * (step + 1) / OPTIONS["warmup_steps"]
-    share = (step - OPTIONS["warmup_steps"]) / (STEPS - OPTIONS["warmup_steps"])
+    share = (step - OPTIONS["warmup_steps"]) / (steps - OPTIONS["warmup_steps"])
     final = OPTIONS["final_share"]
     return OPTIONS["peak"] * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
 
@@ -68,7 +73,34 @@ def packed_batches():
     return batches
 
 
-def run(model, batches):
+def cross_entropy(tokens, logits, targets):
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(targets), ignore_index=-1, reduction="sum")
+
+
+def against(teacher, divergence, temperature=1.0):
+    """Sum over trained tokens of T²·D(p_T, q_T)."""
+
+    def part(tokens, logits, targets):
+        kept = torch.tensor(targets) >= 0
+        with torch.no_grad():
+            other = teacher(input_ids=torch.tensor([tokens])).logits[0][kept]
+        log_p = torch.log_softmax(other / temperature, -1)
+        log_q = torch.log_softmax(logits[kept] / temperature, -1)
+        return temperature**2 * divergence(log_p, log_q)
+
+    return part
+
+
+def kl(log_a, log_b):
+    return torch.nn.functional.kl_div(log_b, log_a, reduction="sum", log_target=True)
+
+
+def jsd(log_p, log_q):
+    log_m = torch.logsumexp(torch.stack([log_p, log_q]), 0) - math.log(2)
+    return 0.5 * kl(log_p, log_m) + 0.5 * kl(log_q, log_m)
+
+
+def run(model, batches, steps=STEPS, part_loss=cross_entropy):
     named = dict(model.named_parameters())
     optimiser = torch.optim.AdamW(
         [
@@ -79,7 +111,7 @@ def run(model, batches):
         eps=OPTIONS["epsilon"],
     )
     losses, norms = [], []
-    for step in range(STEPS):
+    for step in range(steps):
         micro = [batches[(ACCUMULATION * step + j) % BATCHES] for j in range(ACCUMULATION)]
         count = sum(target >= 0 for sequences in micro for _, targets in sequences for target in targets)
         optimiser.zero_grad(set_to_none=True)
@@ -87,9 +119,7 @@ def run(model, batches):
         for sequences in micro:
             for tokens, targets in sequences:
                 logits = model(input_ids=torch.tensor([tokens])).logits[0]
-                part = torch.nn.functional.cross_entropy(
-                    logits, torch.tensor(targets), ignore_index=-1, reduction="sum"
-                )
+                part = part_loss(tokens, logits, targets)
                 (part / count).backward()
                 loss += part.item() / count
         norm = math.sqrt(sum(p.grad.double().square().sum().item() for p in named.values()))
@@ -97,7 +127,7 @@ def run(model, batches):
             for parameter in named.values():
                 parameter.grad.mul_(OPTIONS["clip_norm"] / norm)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step)
+            group["lr"] = learning_rate(step, steps)
         optimiser.step()
         losses.append(loss)
         norms.append(norm)
@@ -121,6 +151,22 @@ def main():
         result.load_state_dict(initial, strict=False)
         return result
 
+    distilled = {}
+    weights = load_file(arguments.model.parents[1] / TEACHER / "model.safetensors")
+    for suffix, precision in (("", double_precision), (".f32", lambda one: one)):
+        teacher = build(TEACHER)
+        teacher.load_state_dict({key: value.double() for key, value in weights.items()}, strict=False)
+        teacher = precision(teacher)
+        for name, part in {
+            "ce": cross_entropy,
+            "fkl": against(teacher, kl),
+            "fkl2": against(teacher, kl, 2.0),
+            "rkl": against(teacher, lambda log_p, log_q: kl(log_q, log_p)),
+            "jsd": against(teacher, jsd),
+        }.items():
+            curve, _, _ = run(precision(model()), batches, DISTILL_STEPS, part)
+            distilled[f"{name}.loss{suffix}"] = torch.tensor(curve)
+            print(name + suffix, f"{curve[0]:.5f} … {curve[-1]:.5f}")
     losses, norms, final = run(double_precision(model()), batches)
     losses32, norms32, final32 = run(model(), batches)
 
@@ -155,6 +201,8 @@ def main():
     path = arguments.out / "adamw.safetensors"
     save_file(golden, path, metadata={"golden": json.dumps(metadata)})
     path.chmod(0o644)
+    save_file(distilled, arguments.out / "distill.safetensors", metadata={"golden": json.dumps(metadata)})
+    (arguments.out / "distill.safetensors").chmod(0o644)
     print(f"{path.stat().st_size} bytes")
     for step in range(STEPS):
         print(
