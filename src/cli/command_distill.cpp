@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/distill_options.h"
 #include "cli/model_path.h"
+#include "train/preflight.h"
 
 namespace retort::cli {
 
@@ -31,6 +33,16 @@ Status distill_on_own_answers(const DistillSettings& settings, const std::string
     return {};
 }
 
+// The page of findings, printed and kept; a problem is a failure.
+Status check(const train::DistillOptions& options, bool json) {
+    RETORT_TRY(const train::Preflight found, train::preflight(options));
+    RETORT_CHECK(base::write_file_atomic(options.output / "preflight.txt", train::preflight_page(found)));
+    fmt::print("{}", json ? train::preflight_json(found) : train::preflight_page(found));
+    if (found.passed()) return {};
+    return fail(ErrorCode::refused, "the run would not do what it should: see the page above, kept as {}",
+                (options.output / "preflight.txt").string());
+}
+
 }  // namespace
 
 void add_distill(Commands& commands) {
@@ -40,6 +52,8 @@ void add_distill(Commands& commands) {
         std::string student;
         std::string fresh;
         std::string tokenizer;
+        std::string cache;
+        bool check = false;
         std::string records;
         std::string prompts;
         std::string verifier;
@@ -70,6 +84,7 @@ void add_distill(Commands& commands) {
                 RETORT_TRY(distill.start.tokenizer, resolve_model(options->tokenizer));
             }
             distill.records = options->records;
+            distill.cache = options->cache;
             distill.output = options->output;
             distill.train.quiet = common.quiet;
             if (settings.is_on_policy)
@@ -78,6 +93,7 @@ void add_distill(Commands& commands) {
                 return fail(ErrorCode::invalid_argument, "objective {} trains on records: give --records",
                             settings.objective);
             }
+            if (options->check) return check(distill, common.json);
             RETORT_TRY(const train::DistillReport report, train::distill(distill));
             if (common.json) {
                 fmt::print("{}", train::report_json(report, distill));
@@ -93,6 +109,8 @@ void add_distill(Commands& commands) {
     command.add_option("--teacher", options->teacher,
                        "its weights: a GGUF file, a folder, or a name under models/");
     command.add_option("--student", options->student, "what the student starts from (default: the teacher)");
+    command.add_option("--cache", options->cache,
+                       "a logit cache of `retort cache make`, in place of the teacher's weights");
     command
         .add_option("--fresh", options->fresh,
                     "start it from nothing: a file with its shape (TOML or config.json)")
@@ -106,6 +124,9 @@ void add_distill(Commands& commands) {
     command.add_option("--verifier", options->verifier,
                        "grpo: what makes an answer right (docs/formats/verifiers.md)");
     command.add_option("--output", options->output, "folder for the student and its checkpoints")->required();
+    command.add_flag(
+        "--check", options->check,
+        "look before the run: tokenizer, template, mask, loss, memory and time, as a page of findings");
     add_distill_options(command, options->settings);
     commands.add_json_option(command);
 }

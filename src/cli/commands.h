@@ -69,6 +69,7 @@ void add_serve(Commands& commands);
 void add_collect(Commands& commands);
 void add_problems(Commands& commands);
 void add_curate(Commands& commands);
+void add_cache(Commands& commands);
 void add_distill(Commands& commands);
 void add_eval(Commands& commands);
 void add_export(Commands& commands);

@@ -8,6 +8,7 @@ int main(int argc, char** argv) {
     retort::cli::add_collect(commands);
     retort::cli::add_problems(commands);
     retort::cli::add_curate(commands);
+    retort::cli::add_cache(commands);
     retort::cli::add_distill(commands);
     retort::cli::add_eval(commands);
     retort::cli::add_export(commands);

@@ -16,6 +16,8 @@
 #include "tensor/gemm.h"
 #include "text/text_model.h"
 #include "train/batches.h"
+#include "train/cached_targets.h"
+#include "train/make_cache.h"
 #include "train/model_files.h"
 #include "train/text_examples.h"
 
@@ -115,23 +117,14 @@ fs::path text_source(const DistillOptions& options) {
     return options.start.model.empty() ? options.teacher : options.start.model;
 }
 
-// Everything before the first step.
-struct Prepared {
-    text::TextModel text;
-    std::optional<model::Parameters> teacher;
-    std::vector<data::Example> examples;
-    std::vector<data::PackedBatch> rows;
-    std::vector<std::int64_t> kept;
-    model::Parameters student;
-};
-
-Result<std::unique_ptr<Prepared>> prepare(const DistillOptions& options) {
+Result<std::unique_ptr<PreparedRun>> prepare(const DistillOptions& options) {
     if (text_source(options).empty()) {
         return fail(ErrorCode::invalid_argument,
                     "a fresh student needs a tokenizer: give --tokenizer or --teacher");
     }
     RETORT_TRY(text::TextModel text, text::load_text_model(text_source(options)));
-    auto prepared = std::make_unique<Prepared>(Prepared{std::move(text), {}, {}, {}, {}, {}});
+    auto prepared =
+        std::make_unique<PreparedRun>(PreparedRun{std::move(text), {}, {}, {}, {}, {}, {}, {}, {}, {}});
     RETORT_TRY(prepared->examples, load_examples(options.records, prepared->text, options.row_length));
     RETORT_TRY(prepared->rows, data::pack(prepared->examples, options.row_length));
     if (!options.teacher.empty()) {
@@ -161,7 +154,23 @@ std::string data_hash(std::span<const data::PackedBatch> rows) {
     return fmt::format("{:016x}", hash);
 }
 
-void announce(const Prepared& prepared, const DistillReport& report, const TrainPlan& plan,
+// A cache for these very examples, of this teacher when one is given beside it.
+Result<std::optional<CachedTargets>> open_cache(const DistillOptions& options, const PreparedRun& prepared) {
+    if (options.cache.empty() || !uses_teacher(options.train.objective)) return std::nullopt;
+    std::string teacher;
+    if (!options.teacher.empty()) {
+        RETORT_TRY(teacher, model_hash(options.teacher));
+    }
+    RETORT_TRY(CachedTargets cache, CachedTargets::open(options.cache, prepared.examples,
+                                                        prepared.text.tokenizer.hash(), teacher));
+    spdlog::info("{}: {} {} of {} a token from {}, {:.1f} bytes a token", options.train.label,
+                 cache.header().count,
+                 cache.header().encoding == data::CacheEncoding::samples ? "draws" : "likeliest ids",
+                 cache.header().teacher, options.cache.string(), cache.summary().bytes_per_token());
+    return cache;
+}
+
+void announce(const PreparedRun& prepared, const DistillReport& report, const TrainPlan& plan,
               const TrainOptions& train) {
     spdlog::info("{}: {} examples in {} rows, {} tokens of which {} trained ({:.0f} %)", train.label,
                  report.examples, report.rows, report.tokens, report.trained_tokens,
@@ -184,14 +193,14 @@ std::string start_name(const StudentStart& start) {
 
 Result<model::Parameters> make_student(const DistillOptions& options,
                                        std::vector<std::int64_t>* kept_layers) {
-    RETORT_TRY(std::unique_ptr<Prepared> prepared, prepare(options));
+    RETORT_TRY(std::unique_ptr<PreparedRun> prepared, prepare(options));
     if (kept_layers != nullptr) *kept_layers = prepared->kept;
     return std::move(prepared->student);
 }
 
-Result<DistillReport> distill(const DistillOptions& options) {
-    RETORT_TRY(std::unique_ptr<Prepared> prepared, prepare(options));
-    DistillReport report;
+Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) {
+    RETORT_TRY(std::unique_ptr<PreparedRun> prepared, prepare(options));
+    DistillReport& report = prepared->report;
     report.kept_layers = prepared->kept;
     report.examples = static_cast<std::int64_t>(prepared->examples.size());
     report.rows = static_cast<std::int64_t>(prepared->rows.size());
@@ -203,18 +212,28 @@ Result<DistillReport> distill(const DistillOptions& options) {
     report.bf16 = options.auto_dtype ? tensor::has_fast_bf16() : options.train.bf16;
     report.model = options.output / "model";
 
-    TrainOptions train_options = options.train;
+    TrainOptions& train_options = prepared->train;
+    train_options = options.train;
     train_options.folder = options.output;
     train_options.bf16 = report.bf16;
     train_options.data_hash = data_hash(prepared->rows);
     if (options.measure_machine) train_options.machine_gflops = measure_gflops(report.bf16);
-    if (!uses_teacher(train_options.objective)) prepared->teacher.reset();
-    const model::Parameters* teacher = prepared->teacher ? &*prepared->teacher : nullptr;
-    const TrainPlan plan =
-        plan_training(prepared->student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config,
-                      prepared->rows, train_options);
-    announce(*prepared, report, plan, train_options);
-    RETORT_TRY(report.train, train(prepared->student, teacher, prepared->rows, train_options));
+    train_options.vocab_size = prepared->text.tokenizer.vocab_size();
+    RETORT_TRY(prepared->cache, open_cache(options, *prepared));
+    if (prepared->cache) train_options.cache = &*prepared->cache;
+    if (!uses_teacher(train_options.objective) || prepared->cache) prepared->teacher.reset();
+    prepared->plan = plan_training(prepared->student.layout.config,
+                                   prepared->teacher ? &prepared->teacher->layout.config : nullptr,
+                                   prepared->rows, train_options);
+    return prepared;
+}
+
+Result<DistillReport> distill(const DistillOptions& options) {
+    RETORT_TRY(std::unique_ptr<PreparedRun> prepared, prepare_run(options));
+    DistillReport report = prepared->report;
+    announce(*prepared, report, prepared->plan, prepared->train);
+    RETORT_TRY(report.train, train(prepared->student, prepared->teacher ? &*prepared->teacher : nullptr,
+                                   prepared->rows, prepared->train));
     // In f32: what is evaluated and compared is what was trained. Exports round.
     RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
     RETORT_CHECK(base::write_file_atomic(options.output / "distill.json", report_json(report, options)));

@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "text/text_model.h"
 #include "train/trainer.h"
 
 namespace retort::train {
@@ -26,6 +29,7 @@ struct StudentStart {
 
 struct DistillOptions {
     std::filesystem::path teacher;  // may be empty with objective ce and a start of its own
+    std::filesystem::path cache;    // a logit cache in place of the teacher's weights; may be empty
     std::filesystem::path records;  // curated, as data::read_records reads them
     StudentStart start;
     std::int64_t row_length = 512;
@@ -47,6 +51,21 @@ struct DistillReport {
     bool bf16 = false;
     std::filesystem::path model;  // the student's folder
 };
+
+// Everything before the first step.
+struct PreparedRun {
+    text::TextModel text;                      // the student's
+    std::optional<model::Parameters> teacher;  // only where the run needs it
+    std::vector<data::Example> examples;
+    std::vector<data::PackedBatch> rows;
+    std::vector<std::int64_t> kept;
+    model::Parameters student;
+    std::optional<CachedTargets> cache;
+    TrainOptions train;    // as train() takes them; points into this
+    DistillReport report;  // what is known so far
+    TrainPlan plan;
+};
+Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options);
 
 Result<DistillReport> distill(const DistillOptions& options);
 

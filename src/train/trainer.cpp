@@ -24,6 +24,10 @@ std::int64_t total_steps(std::size_t rows, const TrainOptions& options) {
     return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(wanted - 1e-9)));
 }
 
+std::int64_t head_vocab(const model::ModelConfig& student, const TrainOptions& options) {
+    return options.vocab_size > 0 ? options.vocab_size : student.vocab_size;
+}
+
 std::int64_t longest_row(std::span<const data::PackedBatch> rows) {
     std::size_t longest = 0;
     for (const auto& row : rows) longest = std::max(longest, row.tokens.size());
@@ -35,14 +39,15 @@ std::string fingerprint(const model::Parameters& student, const model::Parameter
                         std::span<const data::PackedBatch> rows, const TrainOptions& options,
                         std::int64_t steps) {
     std::string text = fmt::format(
-        "v2 objective={} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
+        "v2 objective={} vocab={} cache={:016x} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
         "warmup={} "
         "final={} steps={} rows={}x{}/{} seed={} bf16={} threads={} data={} ",
-        objective_text(options.objective), options.optimiser.beta1, options.optimiser.beta2,
-        options.optimiser.epsilon, options.optimiser.weight_decay, options.optimiser.clip_norm,
-        schedule_name(options.schedule), options.learning_rate, options.warmup_share, options.final_share,
-        steps, rows.size(), options.rows_per_step, options.rows_per_micro_batch, options.seed, options.bf16,
-        base::thread_count(), options.data_hash);
+        objective_text(options.objective), options.vocab_size,
+        options.cache == nullptr ? 0 : options.cache->hash(), options.optimiser.beta1,
+        options.optimiser.beta2, options.optimiser.epsilon, options.optimiser.weight_decay,
+        options.optimiser.clip_norm, schedule_name(options.schedule), options.learning_rate,
+        options.warmup_share, options.final_share, steps, rows.size(), options.rows_per_step,
+        options.rows_per_micro_batch, options.seed, options.bf16, base::thread_count(), options.data_hash);
     text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
     if (teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
@@ -57,13 +62,23 @@ Status check_inputs(const model::Parameters& student, const model::Parameters* t
         return fail(ErrorCode::invalid_argument, "rows per step and per micro-batch must be at least 1");
     }
     RETORT_CHECK(check_objective(options.objective));
-    if (uses_teacher(options.objective) && teacher == nullptr) {
-        return fail(ErrorCode::invalid_argument,
-                    "objective {} needs a teacher's weights; give --teacher, or use ce",
-                    objective_name(options.objective.kind));
+    if (options.cache != nullptr) RETORT_CHECK(options.cache->check(options.objective));
+    if (uses_teacher(options.objective) && teacher == nullptr && options.cache == nullptr) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "objective {} needs a teacher's weights, or a cache of its distribution; give --teacher or "
+            "--cache, or use ce",
+            objective_name(options.objective.kind));
     }
-    const std::int64_t vocab = student.layout.config.vocab_size;
-    if (teacher != nullptr && teacher->layout.config.vocab_size != vocab) {
+    const std::int64_t vocab = head_vocab(student.layout.config, options);
+    if (student.layout.config.vocab_size < vocab) {
+        return fail(ErrorCode::invalid_argument, "the student's head has {} rows for a vocabulary of {}",
+                    student.layout.config.vocab_size, vocab);
+    }
+    const bool fits =
+        teacher == nullptr || (options.vocab_size > 0 ? teacher->layout.config.vocab_size >= vocab
+                                                      : teacher->layout.config.vocab_size == vocab);
+    if (!fits) {
         return fail(
             ErrorCode::invalid_argument,
             "the teacher's vocabulary has {} tokens and the student's {}: this objective needs the same "
@@ -105,6 +120,7 @@ struct Run {
     tensor::Buffer<std::uint16_t> teacher_bf16;
     FusedHead head;
     tensor::Buffer<float> d_hidden;
+    data::TokenEntries cached;  // of the micro-batch, with a cache
 
     Run(model::Parameters& student_parameters, const model::Parameters* teacher_parameters,
         std::span<const data::PackedBatch> packed, const TrainOptions& train_options, std::int64_t max_tokens)
@@ -114,7 +130,8 @@ struct Run {
           teacher(teacher_parameters),
           state(make_optimiser(student_parameters, train_options.bf16)),
           student_transformer(student_parameters.layout, max_tokens, {true, train_options.recompute}),
-          head(student_parameters.layout.config.vocab_size, student_parameters.layout.config.hidden_size,
+          head(head_vocab(student_parameters.layout.config, train_options),
+               student_parameters.layout.config.hidden_size,
                teacher_parameters == nullptr ? 0 : teacher_parameters->layout.config.hidden_size, max_tokens),
           d_hidden(max_tokens * student_parameters.layout.config.hidden_size) {
         if (teacher == nullptr) return;
@@ -130,7 +147,8 @@ struct Run {
         return {student.values.data(), state.bf16.empty() ? nullptr : state.bf16.data()};
     }
 
-    LossSums micro_batch(const Batch& batch, const tensor::TokenLossWeights& weights) {
+    LossSums micro_batch(std::span<const std::int64_t> indices, const Batch& batch,
+                         const tensor::TokenLossWeights& weights) {
         const model::TokenBatch tokens = batch.token_batch();
         HeadInput teacher_input;
         if (teacher != nullptr) {
@@ -140,8 +158,15 @@ struct Run {
         }
         const HeadInput student_input{&student.layout, student_view(),
                                       student_transformer.forward(student_view(), tokens)};
-        const LossSums sums = head.run(student_input, teacher == nullptr ? nullptr : &teacher_input,
-                                       batch.targets, weights, d_hidden.data(), state.gradients.data());
+        LossSums sums;
+        if (options.cache != nullptr && uses_teacher(options.objective)) {
+            const tensor::SparseTargets kept = options.cache->gather(rows, indices, cached);
+            sums = head.run_sparse(student_input, kept, batch.targets, weights, d_hidden.data(),
+                                   state.gradients.data());
+        } else {
+            sums = head.run(student_input, teacher == nullptr ? nullptr : &teacher_input, batch.targets,
+                            weights, d_hidden.data(), state.gradients.data());
+        }
         const std::size_t used =
             batch.tokens.size() * static_cast<std::size_t>(student.layout.config.hidden_size);
         student_transformer.backward(student_view(), tokens, {d_hidden.data(), used}, state.gradients.data());
@@ -162,9 +187,10 @@ struct Run {
              begin += static_cast<std::size_t>(options.rows_per_micro_batch)) {
             const std::size_t count =
                 std::min(chosen.size() - begin, static_cast<std::size_t>(options.rows_per_micro_batch));
-            const Batch batch = join_rows(rows, std::span(chosen).subspan(begin, count));
+            const std::span<const std::int64_t> indices = std::span(chosen).subspan(begin, count);
+            const Batch batch = join_rows(rows, indices);
             record.tokens += static_cast<std::int64_t>(batch.tokens.size());
-            sums += micro_batch(batch, weights);
+            sums += micro_batch(indices, batch, weights);
         }
         record.step = index + 1;
         record.learning_rate = learning_rate(schedule, index);
@@ -225,7 +251,7 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
     plan.memory_bytes =
         student.parameter_count() * 4 * 4 + (options.bf16 ? student.parameter_count() * 2 : 0) +
         model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
-        FusedHead::memory_bytes(student.vocab_size, student.hidden_size,
+        FusedHead::memory_bytes(head_vocab(student, options), student.hidden_size,
                                 teacher == nullptr ? 0 : teacher->hidden_size, max_tokens, options.bf16) +
         max_tokens * student.hidden_size * 4;
     if (teacher != nullptr) {
@@ -242,7 +268,7 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
 
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
                           std::span<const data::PackedBatch> rows, const TrainOptions& options) {
-    if (!uses_teacher(options.objective)) teacher = nullptr;
+    if (!uses_teacher(options.objective) || options.cache != nullptr) teacher = nullptr;
     RETORT_CHECK(check_inputs(student, teacher, rows, options));
     const TrainPlan plan = plan_training(
         student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config, rows, options);

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "data/packing.h"
 #include "model/parameters.h"
+#include "train/cached_targets.h"
 #include "train/checkpoint.h"
 #include "train/fused_head.h"
 #include "train/objective.h"
@@ -22,6 +23,8 @@ namespace retort::train {
 
 struct TrainOptions {
     Objective objective;
+    const CachedTargets* cache = nullptr;  // in place of a live teacher; must outlive the run
+    std::int64_t vocab_size = 0;  // of the tokenizer; rows of a head beyond it are padding. 0: the student's
     OptimiserOptions optimiser;
     ScheduleKind schedule = ScheduleKind::cosine;
     double learning_rate = 3e-4;
@@ -53,7 +56,7 @@ struct TrainReport {
     std::vector<StepRecord> curve;
 };
 
-// Trains in place. teacher: null for ce.
+// Trains in place. teacher: null for ce, and with a cache.
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
                           std::span<const data::PackedBatch> rows, const TrainOptions& options);
 
