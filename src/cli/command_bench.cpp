@@ -8,6 +8,7 @@ void add_bench(Commands& commands) {
                      {"retort bench peak"}, [](const CommonOptions&) -> Status { return {}; });
     add_bench_peak(commands, bench);
     add_bench_train(commands, bench);
+    add_bench_head(commands, bench);
     add_bench_tokenize(commands, bench);
     add_bench_prefill(commands, bench);
     add_bench_decode(commands, bench);

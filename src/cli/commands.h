@@ -76,6 +76,7 @@ void add_export(Commands& commands);
 void add_run(Commands& commands);
 void add_bench(Commands& commands);
 void add_bench_peak(Commands& commands, CLI::App& bench);
+void add_bench_head(Commands& commands, CLI::App& bench);
 void add_bench_train(Commands& commands, CLI::App& bench);
 void add_bench_tokenize(Commands& commands, CLI::App& bench);
 void add_bench_prefill(Commands& commands, CLI::App& bench);

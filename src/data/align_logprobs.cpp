@@ -24,7 +24,7 @@ struct TeacherToken {
 
 Result<Listed> listed_from(const Json& json) {
     Listed listed;
-    RETORT_TRY(const double logprob, formats::json_number(json, "logprob", 0.0));
+    RETORT_TRY(const double logprob, formats::json_number(json, "logprob"));
     if (!(logprob <= 1e-3)) return fail(ErrorCode::format, "a logprob of {} is above 0", logprob);
     listed.probability = std::exp(std::min(0.0, logprob));
     const Json* bytes = formats::json_find(json, "bytes");
