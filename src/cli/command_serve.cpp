@@ -10,6 +10,8 @@
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
 #include "cli/model_path.h"
+#include "serve/accounts_admin.h"
+#include "serve/accounts_admission.h"
 #include "serve/server.h"
 
 namespace retort::cli {
@@ -22,6 +24,7 @@ struct Options {
     generate::EngineOptions engine;
     std::string key_file;
     std::int64_t cache_megabytes = 0;
+    serve::AccountsOptions accounts;
 };
 
 // One key a line; empty lines and lines that begin with '#' do not count.
@@ -39,12 +42,41 @@ Status read_keys(const std::string& file, std::vector<std::string>& keys) {
     return {};
 }
 
+// Everything that asks for keys by accounts; a key file beside it would be a second way in.
+Status open_accounts(Options& options) {
+    if (!options.server.api_keys.empty()) {
+        return fail(ErrorCode::invalid_argument,
+                    "--store: keys come from the store; leave --key-file and RETORT_API_KEY out");
+    }
+    if (options.accounts.event_folder.empty() && !store::is_postgres(options.accounts.location)) {
+        options.accounts.event_folder = options.accounts.location + ".events";
+    }
+    RETORT_TRY(const auto admission, serve::AccountAdmission::open(options.accounts));
+    options.server.admission = admission;
+    RETORT_TRY(options.server.admin, serve::open_admin_routes(options.accounts, admission));
+    return {};
+}
+
+void announce(const Options& options, const CommonOptions& common, const serve::Server& server,
+              const std::string& name, const std::string& what) {
+    if (common.json) {
+        fmt::print("{}\n", nlohmann::json({{"base_url", server.base_url()}, {"model", name}}).dump());
+    } else if (!common.quiet) {
+        fmt::print("{} answers at {} ({}, {}); Ctrl-C stops\n", name, server.base_url(), what,
+                   options.server.admission          ? "keys of accounts"
+                   : options.server.api_keys.empty() ? "no key asked"
+                                                     : "with a key");
+    }
+    std::fflush(stdout);
+}
+
 Status run(const Options& given, const CommonOptions& common) {
     Options options = given;
     if (!options.key_file.empty()) RETORT_CHECK(read_keys(options.key_file, options.server.api_keys));
     if (const char* key = std::getenv("RETORT_API_KEY"); key != nullptr && *key != '\0') {
         options.server.api_keys.emplace_back(key);
     }
+    if (!options.accounts.location.empty()) RETORT_CHECK(open_accounts(options));
     RETORT_TRY(const std::filesystem::path path, resolve_model(options.model));
     if (options.server.model_id.empty()) options.server.model_id = model_display_name(options.model);
     options.engine.cache_bytes = options.cache_megabytes << 20U;
@@ -52,16 +84,9 @@ Status run(const Options& given, const CommonOptions& common) {
     RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
     RETORT_TRY(LoadedModel model, load_model(path.string(), options.engine));
     server->set_model(served_model(model));
-    const std::string address = server->base_url();
-    if (common.json) {
-        fmt::print("{}\n",
-                   nlohmann::json({{"base_url", address}, {"model", options.server.model_id}}).dump());
-    } else if (!common.quiet) {
-        fmt::print("{} answers at {} (context {}, {} at once, {}); Ctrl-C stops\n", options.server.model_id,
-                   address, model.engine->context_length(), options.engine.max_sequences,
-                   options.server.api_keys.empty() ? "no key asked" : "with a key");
-    }
-    std::fflush(stdout);
+    announce(
+        options, common, *server, options.server.model_id,
+        fmt::format("context {}, {} at once", model.engine->context_length(), options.engine.max_sequences));
     server->join();
     return {};
 }
@@ -94,6 +119,26 @@ void add_serve(Commands& commands) {
            "--key-file", options->key_file,
            "keys that clients must send one of, one a line; RETORT_API_KEY adds one; none: no key is asked")
         ->type_name("FILE");
+    app.add_option("--store", options->accounts.location,
+                   "accounts of `retort keys`: a SQLite file or postgres://…; every route but /health then "
+                   "needs a key")
+        ->envname("RETORT_STORE")
+        ->type_name("STORE");
+    app.add_option("--store-secret", options->accounts.secret_file,
+                   "file of the secret that keys are hashed with; the store's name with .secret behind it if "
+                   "not given "
+                   "(PostgreSQL: must be given)")
+        ->envname("RETORT_STORE_SECRET")
+        ->type_name("FILE");
+    app.add_option(
+           "--events", options->accounts.event_folder,
+           "folder of the event log; the store's name with .events behind it if not given (PostgreSQL: none)")
+        ->type_name("FOLDER");
+    app.add_option("--event-days", options->accounts.event_retention_days,
+                   "how long events are kept; 0: for ever")
+        ->check(CLI::Range(0, 36500))
+        ->type_name("N");
+    app.add_flag("--log-bodies", options->accounts.log_bodies, "keep the requests' text in the event log");
     app.add_option("--cors-origin", options->server.cors_origin, "origin of pages that may call the API")
         ->type_name("ORIGIN");
     app.add_option("--context", options->engine.context_length,

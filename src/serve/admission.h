@@ -53,6 +53,8 @@ class Admission {
     virtual void admit(const http::ServerRequest& request, std::function<void(Admitted)> decided) = 0;
     // Refuses whoever still waits and settles the books; no callback runs after it.
     virtual void stop() = 0;
+    // Prometheus' text, added to the server's own.
+    [[nodiscard]] virtual std::string metrics() const = 0;
 };
 
 // The key of a request: Authorization: Bearer KEY, else X-Api-Key. Empty: none.

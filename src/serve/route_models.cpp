@@ -26,6 +26,7 @@ void answer_metrics(const Service& service, Call& call, const std::shared_ptr<co
     if (model) statistics = model->engine->statistics();
     call.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
     std::string text = service.metrics.text(model ? &statistics : nullptr);
+    if (service.options.admission) text += service.options.admission->metrics();
     if (service.options.forwarder) text += service.options.forwarder->metrics();
     call.send(200, std::move(text));
 }
