@@ -4,7 +4,7 @@ find_package(GTest REQUIRED)
 include(GoogleTest)
 retort_precompile(tests LIKE retort_base GTest::gtest PIE)
 
-foreach(part base tensor formats text model generate data train api http store stats screen guard serve
+foreach(part base tensor formats text grammar model generate data train api http store stats screen guard serve
         collect curate watermark audit evaluate release cli)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${part}/*.cpp")
   if(sources AND TARGET retort_${part})
