@@ -38,6 +38,19 @@ struct SamplingFields {
     std::int64_t n = 1;
 };
 
+// What the answer must be.
+struct ResponseFormat {
+    enum class Kind { text, json_object, json_schema };
+    Kind kind = Kind::text;
+    std::string schema_json;  // of json_schema, its members in the order given
+};
+
+struct ToolChoice {
+    enum class Kind { automatic, none, required, function };
+    Kind kind = Kind::automatic;
+    std::string function;  // its name, for Kind::function
+};
+
 struct ChatRequest {
     std::string model;
     std::vector<ChatMessage> messages;
@@ -47,6 +60,9 @@ struct ChatRequest {
     bool stream = false;
     bool include_usage = false;
     std::string tools_json;  // the array as given, empty: none
+    ToolChoice tool_choice;
+    bool parallel_tool_calls = true;
+    ResponseFormat response_format;
     std::string reasoning_effort;
     std::optional<bool> enable_thinking;  // chat_template_kwargs.enable_thinking, as vLLM and SGLang take it
     std::string user;

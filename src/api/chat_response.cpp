@@ -1,5 +1,6 @@
 #include "api/chat_response.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "api/json.h"
@@ -41,24 +42,38 @@ ordered_json write_logprobs(const std::optional<std::vector<TokenLogprobs>>& log
     return out;
 }
 
+std::int64_t count_characters(std::string_view utf8) {
+    return std::count_if(utf8.begin(), utf8.end(),
+                         [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; });
+}
+
 // The older shape, of parallel lists.
-ordered_json write_completion_logprobs(const std::optional<std::vector<TokenLogprobs>>& logprobs) {
-    if (!logprobs) return {};
+ordered_json write_completion_logprobs(const CompletionChoice& choice) {
+    if (!choice.logprobs) return {};
     ordered_json out;
     for (const char* name : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
         out[name] = ordered_json::array();
     }
-    std::size_t offset = 0;
-    for (const TokenLogprobs& token : *logprobs) {
+    const auto number = [](double logprob) { return std::isfinite(logprob) ? logprob : very_unlikely; };
+    std::int64_t offset = choice.text_offset;
+    for (const TokenLogprobs& token : *choice.logprobs) {
         out["tokens"].push_back(token.token);
-        out["token_logprobs"].push_back(std::isfinite(token.logprob) ? token.logprob : very_unlikely);
-        ordered_json top = ordered_json::object();
-        for (const LogprobEntry& entry : token.top) {
-            top[entry.token] = std::isfinite(entry.logprob) ? entry.logprob : very_unlikely;
-        }
-        out["top_logprobs"].push_back(std::move(top));
         out["text_offset"].push_back(offset);
-        offset += token.token.size();
+        offset += count_characters(token.token);
+        if (token.is_unknown) {
+            out["token_logprobs"].push_back(nullptr);
+            out["top_logprobs"].push_back(nullptr);
+            continue;
+        }
+        out["token_logprobs"].push_back(number(token.logprob));
+        ordered_json top = ordered_json::object();
+        // Parts of characters may look alike: the likeliest, which comes first, has the place.
+        for (const LogprobEntry& entry : token.top) {
+            if (!top.contains(entry.token)) top[entry.token] = number(entry.logprob);
+        }
+        // The token itself is always among them, as in OpenAI's answers.
+        if (!top.contains(token.token)) top[token.token] = number(token.logprob);
+        out["top_logprobs"].push_back(std::move(top));
     }
     return out;
 }
@@ -96,13 +111,28 @@ ordered_json write_head(const std::string& id, const char* object, std::int64_t 
 
 }  // namespace
 
+std::string write_tool_calls(const std::vector<FunctionCall>& calls, std::optional<std::int64_t> first) {
+    ordered_json out = ordered_json::array();
+    for (const FunctionCall& call : calls) {
+        ordered_json entry;
+        if (first) entry["index"] = *first + static_cast<std::int64_t>(out.size());
+        entry["id"] = call.id;
+        entry["type"] = "function";
+        entry["function"]["name"] = call.name;
+        entry["function"]["arguments"] = call.arguments;
+        out.push_back(std::move(entry));
+    }
+    return dump_json(out);
+}
+
 std::string write_chat_response(const ChatResponse& response) {
     ordered_json out = write_head(response.id, "chat.completion", response.created, response.model);
     out["choices"] = ordered_json::array();
     for (const ChatChoice& choice : response.choices) {
         ordered_json message;
         message["role"] = choice.role;
-        message["content"] = choice.content;
+        const bool calls_alone = choice.content.empty() && !choice.tool_calls_json.empty();
+        message["content"] = calls_alone ? ordered_json() : ordered_json(choice.content);
         if (choice.reasoning_content) message["reasoning_content"] = *choice.reasoning_content;
         if (!choice.tool_calls_json.empty()) {
             message["tool_calls"] = ordered_json::parse(choice.tool_calls_json, nullptr, false);
@@ -128,6 +158,9 @@ std::string write_chat_chunk(const ChatChunk& chunk, bool usage_field) {
         if (choice.role) delta["role"] = *choice.role;
         if (choice.content) delta["content"] = *choice.content;
         if (choice.reasoning_content) delta["reasoning_content"] = *choice.reasoning_content;
+        if (!choice.tool_calls_json.empty()) {
+            delta["tool_calls"] = ordered_json::parse(choice.tool_calls_json, nullptr, false);
+        }
         if (choice.refusal) delta["refusal"] = *choice.refusal;
         ordered_json entry;
         entry["index"] = choice.index;
@@ -148,7 +181,7 @@ std::string write_completion_response(const CompletionResponse& response, bool u
         ordered_json entry;
         entry["index"] = choice.index;
         entry["text"] = choice.text;
-        entry["logprobs"] = write_completion_logprobs(choice.logprobs);
+        entry["logprobs"] = write_completion_logprobs(choice);
         entry["finish_reason"] = string_or_null(choice.finish_reason);
         out["choices"].push_back(std::move(entry));
     }

@@ -21,6 +21,7 @@ struct LogprobEntry {
 
 struct TokenLogprobs : LogprobEntry {
     std::vector<LogprobEntry> top;
+    bool is_unknown = false;  // the first token of a prompt: nothing comes before it
 };
 
 struct Usage {
@@ -58,6 +59,7 @@ struct ChunkChoice {
     std::optional<std::string> content;
     std::optional<std::string> reasoning_content;
     std::optional<std::string> refusal;
+    std::string tool_calls_json;  // an array, each entry with its index; empty: none
     std::string finish_reason;
     std::optional<std::vector<TokenLogprobs>> logprobs;
 };
@@ -77,6 +79,7 @@ struct CompletionChoice {
     std::string text;
     std::string finish_reason;
     std::optional<std::vector<TokenLogprobs>> logprobs;
+    std::int64_t text_offset = 0;  // of the first of them, in characters
 };
 
 struct CompletionResponse {
@@ -94,6 +97,14 @@ struct ModelCard {
     std::string owned_by = "retort";
     std::int64_t max_model_len = 0;  // as vLLM names the context length; 0: not said
 };
+
+struct FunctionCall {
+    std::string id;
+    std::string name;
+    std::string arguments;  // JSON
+};
+// The array tool_calls; `first`: in a stream each entry carries its index, from there on.
+std::string write_tool_calls(const std::vector<FunctionCall>& calls, std::optional<std::int64_t> first);
 
 std::string write_chat_response(const ChatResponse& response);
 // usage_field: whether the chunk carries "usage" at all (null when it has none), as include_usage asks.

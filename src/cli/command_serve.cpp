@@ -139,6 +139,10 @@ void add_serve(Commands& commands) {
         ->check(CLI::Range(0, 36500))
         ->type_name("N");
     app.add_flag("--log-bodies", options->accounts.log_bodies, "keep the requests' text in the event log");
+    app.add_option("--compare", options->server.compare_url,
+                   "base URL of another server, whose model the chat page offers beside this one's; it needs "
+                   "--cors-origin with this server's address")
+        ->type_name("URL");
     app.add_option("--cors-origin", options->server.cors_origin, "origin of pages that may call the API")
         ->type_name("ORIGIN");
     app.add_option("--context", options->engine.context_length,

@@ -83,14 +83,14 @@ bool uses_think_tags(const text::TextModel& text) {
 }
 
 serve::ServedModel served_model(LoadedModel& model) {
-    serve::ServedModel served{model.engine.get(), model.text.tokenizer, {}, {}, false, false};
+    serve::ServedModel served{model.engine.get(), model.text.tokenizer, {}, {}, false};
     // The text is reached through its own copy, so that moving `model` afterwards does no harm.
     served.render = [text = model.text](const api::ChatRequest& request) {
         return render_conversation(text, request);
     };
     served.end_of_turn_tokens = model.text.end_of_turn_tokens;
     served.uses_think_tags = uses_think_tags(model.text);
-    served.supports_tools = template_mentions(model.text, "tools");
+    served.tool_style = serve::tool_style_of(model.text.chat_template.source());
     return served;
 }
 

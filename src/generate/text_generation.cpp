@@ -40,6 +40,7 @@ class TextStream {
           matcher_(std::move(request.stops)),
           splitter_(request.starts_in_reasoning),
           splits_(request.split_reasoning),
+          visible_(std::move(request.visible)),
           wants_tokens_(request.tokens.top_logprobs >= 0),
           on_delta_(std::move(on_delta)) {}
 
@@ -84,9 +85,12 @@ class TextStream {
 
     // Tags that a vocabulary has as special tokens are text all the same.
     std::string text_of(std::int32_t token) {
-        if (splits_ && tokenizer_.is_special(token)) {
+        if (tokenizer_.is_special(token)) {
             const std::string_view tag = tokenizer_.token_text(token);
-            if (tag == open_tag || tag == close_tag) return detokenizer_.finish() + std::string(tag);
+            if ((splits_ && (tag == open_tag || tag == close_tag)) ||
+                std::find(visible_.begin(), visible_.end(), tag) != visible_.end()) {
+                return detokenizer_.finish() + std::string(tag);
+            }
         }
         return detokenizer_.push(token);
     }
@@ -111,6 +115,7 @@ class TextStream {
     StopMatcher matcher_;
     ReasoningSplitter splitter_;
     bool splits_;
+    std::vector<std::string> visible_;
     bool wants_tokens_;
     OnDelta on_delta_;
     std::deque<WaitingToken> waiting_;

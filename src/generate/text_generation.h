@@ -60,6 +60,7 @@ struct TextRequest {
     std::vector<std::string> stops;
     bool split_reasoning = false;      // the model's template uses <think>
     bool starts_in_reasoning = false;  // and has opened it in the prompt already
+    std::vector<std::string> visible;  // special tokens that are text all the same: marks of tool calls
 };
 
 // What has become certain since the delta before. Tokens are those whose text begins within it; text may be

@@ -12,6 +12,7 @@
 #include "api/error.h"
 #include "base/clock.h"
 #include "http/server.h"
+#include "serve/constraint.h"
 #include "serve/generation_job.h"
 #include "serve/metrics.h"
 #include "serve/requests.h"
@@ -25,6 +26,7 @@ struct Service {
     std::int64_t created;  // Unix seconds
     Metrics& metrics;
     ActiveJobs& active;
+    GrammarCache& grammars;
 };
 
 struct Call {

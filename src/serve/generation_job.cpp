@@ -21,6 +21,15 @@ api::LogprobEntry entry_of(const text::Tokenizer& tokenizer, std::int32_t token,
     return {text::lossy_utf8(bytes), logprob, std::vector<std::uint8_t>(bytes.begin(), bytes.end())};
 }
 
+std::int64_t characters_of(const std::vector<api::TokenLogprobs>& tokens) {
+    std::int64_t count = 0;
+    for (const api::TokenLogprobs& token : tokens) {
+        count += std::count_if(token.token.begin(), token.token.end(),
+                               [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; });
+    }
+    return count;
+}
+
 }  // namespace
 
 GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
@@ -40,6 +49,9 @@ GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
       start_time_(base::monotonic_seconds()),
       choices_(request_.choices.size()),
       last_token_time_(request_.choices.size(), 0),
+      call_parsers_(request_.choices.size(), ToolCallParser(request_.tools)),
+      prompts_(request_.choices.size()),
+      last_write_(start_time_),
       unfinished_(request_.choices.size()) {
     active_.enter();
 }
@@ -53,7 +65,11 @@ void GenerationJob::start() {
     writer_->on_gone([weak = weak_from_this()] {
         if (const auto self = weak.lock()) self->cancel_all();
     });
+    active_.add(weak_from_this());
     for (std::size_t i = 0; i < request_.choices.size(); ++i) {
+        if (request_.logprobs && request_.choices[i].tokens.prompt_logprobs)
+            prompts_[i] = request_.choices[i].tokens.prompt;
+        if (!request_.echo.empty()) choices_[i].content = request_.echo[i];
         auto id = generate::submit_text(
             *model_->engine, model_->tokenizer, std::move(request_.choices[i]),
             [self = shared_from_this(), i](const generate::TextDelta& delta) {
@@ -120,7 +136,67 @@ void GenerationJob::begin_stream() {
             opening += http::sse_frame(event);
         }
     }
+    for (std::size_t i = 0; i < request_.echo.size(); ++i) {
+        ChoiceState echo;
+        echo.content = request_.echo[i];
+        opening += http::sse_frame(format_->event(static_cast<std::int64_t>(i), echo));
+    }
     writer_->write(opening);
+    last_write_ = base::monotonic_seconds();
+}
+
+void GenerationJob::keep_alive(double interval) {
+    const std::lock_guard lock(mutex_);
+    if (!request_.stream || failed_ || cancelled_ || unfinished_ == 0) return;
+    if (base::monotonic_seconds() - last_write_ < interval) return;
+    begin_stream();
+    writer_->write(": keep-alive\n\n");
+    last_write_ = base::monotonic_seconds();
+}
+
+void GenerationJob::take_calls(std::size_t index, ToolCallParser::Parts parts, ChoiceState& piece) {
+    piece.content = std::move(parts.content);
+    std::vector<ToolCall>& known = choices_[index].tool_calls;
+    piece.first_call = static_cast<std::int64_t>(known.size());
+    for (ToolCall& call : parts.calls) {
+        if (!request_.parallel_tool_calls && !known.empty()) continue;
+        known.push_back(call);
+        piece.tool_calls.push_back(std::move(call));
+    }
+}
+
+bool GenerationJob::deliver(std::size_t index, ChoiceState piece) {
+    if (request_.stream) {
+        const bool says_nothing = piece.content.empty() && !piece.reasoning && piece.tool_calls.empty() &&
+                                  !piece.logprobs && piece.finish_reason.empty();
+        if (says_nothing) return true;
+        begin_stream();
+        last_write_ = base::monotonic_seconds();
+        piece.text_offset = static_cast<std::int64_t>(choices_[index].text_offset);
+        if (piece.logprobs) choices_[index].text_offset += characters_of(*piece.logprobs);
+        return writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), piece)));
+    }
+    ChoiceState& choice = choices_[index];
+    choice.content += piece.content;
+    if (piece.reasoning) choice.reasoning = choice.reasoning.value_or("") + *piece.reasoning;
+    if (piece.logprobs) {
+        if (!choice.logprobs) choice.logprobs.emplace();
+        choice.logprobs->insert(choice.logprobs->end(), piece.logprobs->begin(), piece.logprobs->end());
+    }
+    return true;
+}
+
+// The tokens of an echoed prompt go before those of the answer.
+void GenerationJob::add_prompt(std::size_t index, const generate::Completion& completion) {
+    if (prompts_[index].empty()) return;
+    std::vector<api::TokenLogprobs> prompt = logprobs_of(completion.prompt);
+    api::TokenLogprobs first;
+    static_cast<api::LogprobEntry&>(first) = entry_of(model_->tokenizer, prompts_[index].front(), 0);
+    first.is_unknown = true;
+    prompt.insert(prompt.begin(), std::move(first));
+    ChoiceState& choice = choices_[index];
+    if (choice.logprobs) prompt.insert(prompt.end(), choice.logprobs->begin(), choice.logprobs->end());
+    choice.logprobs = std::move(prompt);
 }
 
 bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta) {
@@ -141,18 +217,8 @@ bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta
     const bool hidden = reasoning_[index].hides() && !delta.reasoning.empty();
     if (hidden && piece.content.empty() && !piece.reasoning) return true;
     if (request_.logprobs && !delta.tokens.empty() && !hidden) piece.logprobs = logprobs_of(delta.tokens);
-    if (request_.stream) {
-        begin_stream();
-        return writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), piece)));
-    }
-    ChoiceState& choice = choices_[index];
-    choice.content += piece.content;
-    if (piece.reasoning) choice.reasoning = choice.reasoning.value_or("") + *piece.reasoning;
-    if (piece.logprobs) {
-        if (!choice.logprobs) choice.logprobs.emplace();
-        choice.logprobs->insert(choice.logprobs->end(), piece.logprobs->begin(), piece.logprobs->end());
-    }
-    return true;
+    if (request_.tools != ToolStyle::none) take_calls(index, call_parsers_[index].push(delta.content), piece);
+    return deliver(index, std::move(piece));
 }
 
 void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> done) {
@@ -169,14 +235,22 @@ void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> 
         }
         usage_.completion_tokens += completion.completion_tokens;
         usage_.reasoning_tokens += done->reasoning_tokens;
-        choices_[index].finish_reason = finish_reason_text(completion.finish_reason);
-        ChoiceState last;
-        if (std::string rest = reasoning_[index].pass({}, true); !rest.empty()) last.reasoning = rest;
-        if (last.reasoning && !request_.stream) choices_[index].reasoning = last.reasoning;
+        metrics_.queue_time.observe(completion.queue_seconds);
+        ChoiceState rest;
+        if (std::string last = reasoning_[index].pass({}, true); !last.empty()) rest.reasoning = last;
+        if (request_.tools != ToolStyle::none) take_calls(index, call_parsers_[index].finish(), rest);
+        if (request_.logprobs && request_.logprobs_with_stop && completion.stop) {
+            rest.logprobs = logprobs_of({*completion.stop});
+        }
+        if (!failed_ && !aborted_) deliver(index, std::move(rest));
+        add_prompt(index, completion);
+        const bool calls =
+            !choices_[index].tool_calls.empty() && completion.finish_reason == generate::FinishReason::stop;
+        choices_[index].finish_reason = calls ? "tool_calls" : finish_reason_text(completion.finish_reason);
         if (request_.stream && !failed_ && !aborted_) {
-            begin_stream();
+            ChoiceState last;
             last.finish_reason = choices_[index].finish_reason;
-            writer_->write(http::sse_frame(format_->event(static_cast<std::int64_t>(index), last)));
+            deliver(index, std::move(last));
         }
     }
     if (--unfinished_ == 0) finish();
@@ -208,7 +282,10 @@ void GenerationJob::finish() {
     }
     const bool cut = std::any_of(choices_.begin(), choices_.end(),
                                  [](const ChoiceState& choice) { return choice.finish_reason == "length"; });
-    metrics_.count(cut ? Outcome::length : Outcome::stop);
+    const bool calls = std::any_of(choices_.begin(), choices_.end(), [](const ChoiceState& choice) {
+        return choice.finish_reason == "tool_calls";
+    });
+    metrics_.count(cut ? Outcome::length : calls ? Outcome::tool_calls : Outcome::stop);
     if (request_.stream) {
         std::string end;
         if (request_.include_usage) end += http::sse_frame(format_->usage_event(usage_));

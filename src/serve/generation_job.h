@@ -22,9 +22,28 @@
 
 namespace retort::serve {
 
-// How many jobs have not ended, so that a server can wait for the engine to have let go of all of them.
+class GenerationJob;
+
+// The jobs that have not ended: a server waits for the engine to have let go of all of them, and looks after
+// those that wait.
 class ActiveJobs {
   public:
+    void add(const std::weak_ptr<GenerationJob>& job) {
+        const std::lock_guard lock(mutex_);
+        std::erase_if(jobs_, [](const auto& known) { return known.expired(); });
+        jobs_.push_back(job);
+    }
+    template <typename Function>
+    void each(const Function& function) {
+        std::vector<std::shared_ptr<GenerationJob>> now;
+        {
+            const std::lock_guard lock(mutex_);
+            for (const auto& job : jobs_) {
+                if (auto held = job.lock()) now.push_back(std::move(held));
+            }
+        }
+        for (const auto& job : now) function(*job);
+    }
     void enter() {
         const std::lock_guard lock(mutex_);
         ++count_;
@@ -42,6 +61,7 @@ class ActiveJobs {
     std::mutex mutex_;
     std::condition_variable none_;
     int count_ = 0;
+    std::vector<std::weak_ptr<GenerationJob>> jobs_;
 };
 
 // One choice as it grows.
@@ -49,6 +69,9 @@ struct ChoiceState {
     std::string content;
     std::optional<std::string> reasoning;
     std::optional<std::vector<api::TokenLogprobs>> logprobs;
+    std::vector<ToolCall> tool_calls;
+    std::int64_t first_call = 0;   // in a delta: the number of the first of them
+    std::int64_t text_offset = 0;  // in a delta: characters of the choice before it
     std::string finish_reason;
 };
 
@@ -71,6 +94,10 @@ struct JobRequest {
     bool stream = false;
     bool include_usage = false;
     bool logprobs = false;
+    ToolStyle tools = ToolStyle::none;  // calls are taken out of the text
+    bool parallel_tool_calls = true;    // else all but the first are left out
+    bool logprobs_with_stop = false;    // the stop token has its place among them
+    std::vector<std::string> echo;      // a text for each choice, which it begins with; or none
 };
 
 class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
@@ -84,6 +111,8 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
 
     // Submits every choice; the rest happens on the engine's thread.
     void start();
+    // A comment, when nothing has been sent for so long.
+    void keep_alive(double interval);
 
   private:
     bool on_delta(std::size_t index, const generate::TextDelta& delta);
@@ -93,6 +122,10 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     void finish();
     void settle(RequestEnd how, int status);
     void cancel_all();
+    // A piece of a choice: sent, or kept for the end.
+    bool deliver(std::size_t index, ChoiceState piece);
+    void take_calls(std::size_t index, ToolCallParser::Parts parts, ChoiceState& piece);
+    void add_prompt(std::size_t index, const generate::Completion& completion);
     [[nodiscard]] std::vector<api::TokenLogprobs> logprobs_of(
         const std::vector<generate::TokenEvent>& events) const;
 
@@ -113,6 +146,9 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     std::vector<std::uint64_t> ids_;
     std::vector<ChoiceState> choices_;
     std::vector<double> last_token_time_;
+    std::vector<ToolCallParser> call_parsers_;        // one a choice
+    std::vector<std::vector<std::int32_t>> prompts_;  // of each choice whose prompt is echoed with logprobs
+    double last_write_;
     api::Usage usage_;
     std::size_t unfinished_ = 0;
     bool begun_ = false;

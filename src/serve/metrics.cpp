@@ -40,7 +40,15 @@ void Histogram::write(std::string& out, std::string_view name, std::string_view 
 }
 
 Metrics::Metrics()
-    : time_to_first_token(short_bounds), inter_token_latency(short_bounds), request_latency(long_bounds) {}
+    : time_to_first_token(short_bounds),
+      inter_token_latency(short_bounds),
+      request_latency(long_bounds),
+      queue_time(long_bounds) {}
+
+void Metrics::count_verdict(const std::string& verdict) {
+    const std::lock_guard lock(mutex_);
+    ++verdicts_[verdict];
+}
 
 std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     const generate::EngineStatistics none;
@@ -61,7 +69,7 @@ std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     out +=
         "# HELP retort:request_success_total Requests that ended, by how.\n"
         "# TYPE retort:request_success_total counter\n";
-    constexpr std::array<std::string_view, 4> names = {"stop", "length", "abort", "error"};
+    constexpr std::array<std::string_view, 5> names = {"stop", "length", "tool_calls", "abort", "error"};
     for (std::size_t i = 0; i < names.size(); ++i) {
         out += fmt::format("retort:request_success_total{{finished_reason=\"{}\"}} {}\n", names[i],
                            outcomes_[i].load());
@@ -69,6 +77,14 @@ std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     time_to_first_token.write(out, "time_to_first_token_seconds", "From the request to its first token.");
     inter_token_latency.write(out, "inter_token_latency_seconds", "From one token of an answer to the next.");
     request_latency.write(out, "e2e_request_latency_seconds", "From the request to the end of its answer.");
+    queue_time.write(out, "request_queue_time_seconds", "From the request to a slot of the engine.");
+    out +=
+        "# HELP retort:guard_verdicts_total Requests the guard decided about, by verdict.\n"
+        "# TYPE retort:guard_verdicts_total counter\n";
+    const std::lock_guard lock(mutex_);
+    for (const auto& [verdict, count] : verdicts_) {
+        out += fmt::format("retort:guard_verdicts_total{{verdict=\"{}\"}} {}\n", verdict, count);
+    }
     return out;
 }
 

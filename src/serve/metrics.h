@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <span>
 #include <string>
@@ -29,7 +30,7 @@ class Histogram {
 };
 
 // How a request ended, as the label finished_reason.
-enum class Outcome { stop, length, abort, error };
+enum class Outcome { stop, length, tool_calls, abort, error };
 
 class Metrics {
   public:
@@ -39,12 +40,17 @@ class Metrics {
     Histogram time_to_first_token;
     Histogram inter_token_latency;
     Histogram request_latency;
+    Histogram queue_time;
+    // What the guard decided about a request, by name.
+    void count_verdict(const std::string& verdict);
 
     // Prometheus' text format; `statistics` is null while no model is loaded.
     [[nodiscard]] std::string text(const generate::EngineStatistics* statistics) const;
 
   private:
-    std::array<std::atomic<std::uint64_t>, 4> outcomes_{};
+    std::array<std::atomic<std::uint64_t>, 5> outcomes_{};
+    mutable std::mutex mutex_;
+    std::map<std::string, std::uint64_t> verdicts_;
 };
 
 }  // namespace retort::serve

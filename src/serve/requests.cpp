@@ -1,6 +1,7 @@
 #include "serve/requests.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace retort::serve {
 
@@ -17,7 +18,8 @@ api::ApiResult<generate::TextRequest> prepare(const ServedModel& model, const ap
     const std::int64_t context = model.engine->context_length();
     const auto length = static_cast<std::int64_t>(prompt.size());
     if (length == 0) return tl::make_unexpected(api::invalid_value(prompt_name, "The prompt has no tokens."));
-    if (length >= context) {
+    const bool prompt_alone = fields.max_tokens == 0;
+    if (prompt_alone ? length > context : length >= context) {
         api::ApiError error = api::context_length_exceeded(fmt::format(
             "This model's maximum context length is {} tokens, but the prompt alone has {}. Shorten it.",
             context, length));
@@ -62,6 +64,13 @@ void add_choices(JobRequest& job, const api::SamplingFields& fields, const gener
     }
 }
 
+// `first`: in a stream each call carries its number.
+std::string calls_json(const std::vector<ToolCall>& calls, std::optional<std::int64_t> first) {
+    std::vector<api::FunctionCall> out;
+    for (const ToolCall& call : calls) out.push_back({call.id, call.name, call.arguments});
+    return api::write_tool_calls(out, first);
+}
+
 class ChatFormat : public AnswerFormat {
   public:
     ChatFormat(AnswerIdentity identity, bool include_usage)
@@ -82,6 +91,8 @@ class ChatFormat : public AnswerFormat {
         choice.index = index;
         if (!delta.content.empty()) choice.content = delta.content;
         choice.reasoning_content = delta.reasoning;
+        if (!delta.tool_calls.empty())
+            choice.tool_calls_json = calls_json(delta.tool_calls, delta.first_call);
         choice.logprobs = delta.logprobs;
         choice.finish_reason = delta.finish_reason;
         return api::write_chat_chunk(chunk, include_usage_);
@@ -102,6 +113,8 @@ class ChatFormat : public AnswerFormat {
             choice.index = static_cast<std::int64_t>(response.choices.size()) - 1;
             choice.content = state.content;
             choice.reasoning_content = state.reasoning;
+            if (!state.tool_calls.empty())
+                choice.tool_calls_json = calls_json(state.tool_calls, std::nullopt);
             choice.finish_reason = state.finish_reason;
             choice.logprobs = state.logprobs;
         }
@@ -125,7 +138,8 @@ class CompletionFormat : public AnswerFormat {
 
     [[nodiscard]] std::string event(std::int64_t index, const ChoiceState& delta) const override {
         api::CompletionResponse response = empty();
-        response.choices.push_back({index, delta.content, delta.finish_reason, delta.logprobs});
+        response.choices.push_back(
+            {index, delta.content, delta.finish_reason, delta.logprobs, delta.text_offset});
         return api::write_completion_response(response, include_usage_);
     }
 
@@ -156,12 +170,17 @@ class CompletionFormat : public AnswerFormat {
 
 }  // namespace
 
-api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::ChatRequest& request) {
-    if (!request.tools_json.empty() && !model.supports_tools) {
+api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::ChatRequest& request,
+                                        GrammarCache& grammars) {
+    const bool has_tools =
+        !request.tools_json.empty() && request.tool_choice.kind != api::ToolChoice::Kind::none;
+    if (has_tools && model.tool_style == ToolStyle::none) {
         return tl::make_unexpected(
             api::unsupported_parameter("tools", "'tools' is not supported by this model's chat template."));
     }
-    const Result<std::string> prompt = model.render(request);
+    api::ChatRequest shown = request;
+    if (!has_tools) shown.tools_json.clear();
+    const Result<std::string> prompt = model.render(shown);
     if (!prompt) {
         return tl::make_unexpected(api::invalid_value(
             "messages",
@@ -174,26 +193,36 @@ api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::Cha
                prepare(model, request.sampling, model.tokenizer.encode(*prompt, encode), "messages"));
     text.split_reasoning = model.uses_think_tags;
     text.starts_in_reasoning = model.uses_think_tags && ends_in_think(*prompt);
+    if (has_tools) text.visible = tool_marks(model.tool_style);
+    RETORT_TRY(const auto constraint, constraint_of(model, request, text.starts_in_reasoning, grammars));
     if (request.logprobs) text.tokens.top_logprobs = static_cast<std::int32_t>(request.top_logprobs);
     JobRequest job;
     job.stream = request.stream;
     job.include_usage = request.include_usage;
     job.logprobs = request.logprobs;
+    job.tools = has_tools ? model.tool_style : ToolStyle::none;
+    job.parallel_tool_calls = request.parallel_tool_calls;
     add_choices(job, request.sampling, text);
+    if (constraint) {
+        for (generate::TextRequest& choice : job.choices) {
+            choice.tokens.hook = hook_of(constraint, model.end_of_turn_tokens, choice.tokens.prompt.size());
+        }
+    }
     return job;
 }
 
 api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
                                               const api::CompletionRequest& request) {
-    if (request.echo) {
-        return tl::make_unexpected(
-            api::unsupported_parameter("echo", "'echo' is not supported by this server yet."));
+    if (request.echo && request.logprobs && request.stream) {
+        return tl::make_unexpected(api::unsupported_parameter(
+            "stream", "An echoed prompt's logprobs come whole: 'echo' with 'logprobs' cannot be streamed."));
     }
     JobRequest job;
     job.prompts = static_cast<std::int64_t>(request.prompts.size());
     job.stream = request.stream;
     job.include_usage = request.include_usage;
     job.logprobs = request.logprobs.has_value();
+    job.logprobs_with_stop = true;
     for (const api::CompletionRequest::Prompt& prompt : request.prompts) {
         if (prompt.is_tokens) {
             const auto outside =
@@ -211,6 +240,12 @@ api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
                    prepare(model, request.sampling,
                            prompt.is_tokens ? prompt.tokens : model.tokenizer.encode(prompt.text), "prompt"));
         if (request.logprobs) text.tokens.top_logprobs = static_cast<std::int32_t>(*request.logprobs);
+        // Without an answer, what is asked for is the prompt itself.
+        text.tokens.prompt_logprobs = request.echo && (request.logprobs || text.tokens.max_tokens == 0);
+        if (request.echo) {
+            const std::string said = prompt.is_tokens ? model.tokenizer.decode(prompt.tokens) : prompt.text;
+            job.echo.insert(job.echo.end(), static_cast<std::size_t>(request.sampling.n), said);
+        }
         add_choices(job, request.sampling, text);
     }
     return job;

@@ -7,6 +7,7 @@
 
 #include "api/chat_request.h"
 #include "api/error.h"
+#include "serve/constraint.h"
 #include "serve/generation_job.h"
 #include "serve/server.h"
 
@@ -20,7 +21,8 @@ struct AnswerIdentity {
     std::string system_fingerprint;
 };
 
-api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::ChatRequest& request);
+api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::ChatRequest& request,
+                                        GrammarCache& grammars);
 api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
                                               const api::CompletionRequest& request);
 

@@ -12,7 +12,7 @@ void answer_chat(const Service& service, Call& call, const std::shared_ptr<const
         return call.send(
             api::invalid_value("messages", "This model has no chat template; use /v1/completions instead."));
     }
-    auto job = prepare_chat(*model, *request);
+    auto job = prepare_chat(*model, *request, service.grammars);
     if (!job) return call.send(job.error());
     start_job(service, call, model, std::move(*job),
               chat_format(new_identity(service, "chatcmpl-"), request->include_usage));

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "serve/pages.h"
+
 namespace retort::serve {
 
 const Route* find_route(std::string_view path) {
@@ -14,12 +16,20 @@ const Route* find_route(std::string_view path) {
         {"/v1/models/", reads, answer_model},
         {"/v1/chat/completions", posts, answer_chat},
         {"/v1/completions", posts, answer_completion},
+        {"/v1/embeddings", posts, answer_embeddings},
+        {"/tokenize", posts, answer_tokenize},
+        {"/detokenize", posts, answer_detokenize},
+        {"/config.json", reads, answer_page, false, false},
     });
     for (const Route& route : routes) {
         const bool found = route.path.ends_with('/')
                                ? path.starts_with(route.path) && path.size() > route.path.size()
                                : path == route.path;
         if (found) return &route;
+    }
+    static constexpr Route page{"", reads, answer_page, false, false};
+    for (const Page& one : pages()) {
+        if (one.path == path) return &page;
     }
     return nullptr;
 }

@@ -21,11 +21,15 @@ struct Route {
 // Null: no such route. `path` has no '/' at its end.
 const Route* find_route(std::string_view path);
 
+void answer_page(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_health(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_metrics(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_models(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_model(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_chat(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
+void answer_embeddings(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
+void answer_tokenize(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
+void answer_detokenize(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_completion(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 
 }  // namespace retort::serve

@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "http/server.h"
+#include "serve/constraint.h"
 #include "serve/routes.h"
 
 namespace retort::serve {
@@ -59,6 +60,7 @@ class Server::Implementation {
         if (http_) http_->join();
         // The engine's thread may still be inside a job.
         active_.wait();
+        if (keeper_.joinable()) keeper_.join();
     }
 
     Status start() {
@@ -78,10 +80,22 @@ class Server::Implementation {
                                                            std::shared_ptr<http::ResponseWriter> writer) {
                        handle(std::move(request), std::move(writer));
                    }));
+        keeper_ = std::thread([this] { keep_alive(); });
         return {};
     }
 
+    // Comments for streams that wait, so that no proxy on the way takes them for dead.
+    void keep_alive() {
+        const double interval = options_.keep_alive_seconds;
+        while (!stopping_) {
+            std::this_thread::sleep_for(stop_poll);
+            if (interval > 0) active_.each([&](GenerationJob& job) { job.keep_alive(interval); });
+        }
+    }
+
     void set_model(ServedModel model) {
+        model.token_tree = token_tree_of(model.tokenizer);
+        grammars_.clear();
         auto shared = std::make_shared<const ServedModel>(std::move(model));
         const std::lock_guard lock(mutex_);
         model_ = std::move(shared);
@@ -196,9 +210,11 @@ class Server::Implementation {
     std::shared_ptr<const ServedModel> model_;
     Metrics metrics_;
     ActiveJobs active_;
-    Service service_{options_, created_, metrics_, active_};
+    GrammarCache grammars_;
+    Service service_{options_, created_, metrics_, active_, grammars_};
     std::atomic<bool> stopping_{false};
     std::unique_ptr<http::Server> http_;
+    std::thread keeper_;
 };
 
 Server::Server(std::unique_ptr<Implementation> implementation) : implementation_(std::move(implementation)) {}

@@ -11,8 +11,10 @@
 #include "api/chat_request.h"
 #include "base/result.h"
 #include "generate/engine.h"
+#include "grammar/token_mask.h"
 #include "serve/admission.h"
 #include "serve/forwarder.h"
+#include "serve/tool_calls.h"
 #include "text/tokenizer.h"
 
 namespace retort::serve {
@@ -30,9 +32,11 @@ struct ServerOptions {
     std::string model_id = "retort";
     std::string system_fingerprint = "retort";
     std::string cors_origin;  // of pages that may call the API; empty: none but the server's own
+    std::string compare_url;  // base URL of another server, whose models the chat page offers too
     int http_threads = 2;
     std::int64_t max_waiting = 256;  // requests beyond the engine's slots, above which the answer is 503
     double drain_seconds = 30;       // for answers in progress when the server stops
+    double keep_alive_seconds = 15;  // a stream silent for so long gets a comment; 0: never
 };
 
 // What the server needs of a model. The engine must outlive the server.
@@ -43,7 +47,8 @@ struct ServedModel {
     std::function<Result<std::string>(const api::ChatRequest&)> render;
     std::vector<std::int32_t> end_of_turn_tokens;
     bool uses_think_tags = false;  // the template knows <think>: reasoning is told apart
-    bool supports_tools = false;   // the template renders tools
+    ToolStyle tool_style = ToolStyle::none;
+    std::shared_ptr<const grammar::TokenTree> token_tree = nullptr;  // the server's own; made when it is set
 };
 
 class Server {

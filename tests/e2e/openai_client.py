@@ -174,7 +174,7 @@ def bad_parameters_are_bad_requests(client, model, _):
     expect(bad, lambda: ask(client, model, n=0), param="n")
     expect(bad, lambda: ask(client, model, stop=["a", "b", "c", "d", "e"]), param="stop")
     expect(bad, lambda: ask(client, model, logprobs=True, top_logprobs=21), param="top_logprobs")
-    expect(bad, lambda: ask(client, model, response_format={"type": "json_object"}), param="response_format")
+    expect(bad, lambda: ask(client, model, response_format={"type": "xml"}), param="response_format.type")
     expect(bad, lambda: client.chat.completions.create(model=model, messages=[]), param="messages")
 
 

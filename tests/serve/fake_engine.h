@@ -3,6 +3,7 @@
 // be written as text.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -80,7 +81,9 @@ class FakeEngine : public generate::Engine {
     using Script = std::function<std::vector<std::int32_t>(const generate::Request&)>;
 
     FakeEngine(Script script, Options options)
-        : script_(std::move(script)), options_(options), thread_([this] { run(); }) {}
+        : script_(std::move(script)), options_(options), thread_([this] { run(); }) {
+        config_.hidden_size = 3;
+    }
     ~FakeEngine() override {
         {
             const std::lock_guard lock(mutex_);
@@ -96,8 +99,9 @@ class FakeEngine : public generate::Engine {
         const std::lock_guard lock(mutex_);
         requests.push_back(request);
         ++running_;
-        jobs_.push_back(
-            {++last_id_, std::move(request), std::move(script), std::move(on_token), std::move(on_done)});
+        const auto prompt_size = static_cast<std::int64_t>(request.prompt.size());
+        jobs_.push_back({++last_id_, std::move(request), std::move(script), std::move(on_token),
+                         std::move(on_done), 0, prompt_size});
         wake_.notify_all();
         return last_id_;
     }
@@ -152,12 +156,43 @@ class FakeEngine : public generate::Engine {
         OnToken on_token;
         OnDone on_done;
         std::int64_t made = 0;
+        std::int64_t prompt_size = 0;
     };
+
+    // What the script wants if the hook lets it, else the least token that it leaves.
+    static std::int32_t hooked(Job& job, std::int32_t wanted) {
+        std::vector<float> logits(byte_vocabulary, 0.0F);
+        logits[static_cast<std::size_t>(wanted)] = 1;
+        job.request.hook.change_logits(job.request.prompt, logits);
+        const auto token =
+            static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+        job.request.prompt.push_back(token);
+        return token;
+    }
+
+    // What a request about its prompt alone is told.
+    static generate::Completion about_prompt(const Job& job) {
+        generate::Completion completion;
+        completion.finish_reason = generate::FinishReason::length;
+        completion.prompt_tokens = job.prompt_size;
+        if (job.request.embed)
+            completion.embedding = {3, 0, static_cast<float>(job.prompt_size % 2 == 0 ? 4 : 0)};
+        return completion;
+    }
+    static void add_prompt(const Job& job, generate::Completion& completion) {
+        if (!job.request.prompt_logprobs) return;
+        for (std::int64_t i = 1; i < job.prompt_size; ++i) {
+            const std::int32_t token = job.request.prompt[static_cast<std::size_t>(i)];
+            completion.prompt.push_back({token, -0.25F, {{token, -0.25F}}});
+        }
+    }
 
     // One token of one request; whether the request has ended, and how.
     std::optional<generate::FinishReason> step(Job& job) {
-        if (static_cast<std::size_t>(job.made) >= job.script.size()) return generate::FinishReason::stop;
-        const std::int32_t token = job.script[static_cast<std::size_t>(job.made)];
+        const bool at_end = static_cast<std::size_t>(job.made) >= job.script.size();
+        if (at_end && !job.request.hook.change_logits) return generate::FinishReason::stop;
+        std::int32_t token = at_end ? end_token : job.script[static_cast<std::size_t>(job.made)];
+        if (job.request.hook.change_logits) token = hooked(job, token);
         for (const std::int32_t stop : job.request.stop_tokens) {
             if (token == stop) return generate::FinishReason::stop;
         }
@@ -185,12 +220,21 @@ class FakeEngine : public generate::Engine {
                                [&] { return stopping_ || cancelled_.count(id) > 0; });
             }
             lock.unlock();
-            auto ended = cancelled ? std::optional(generate::FinishReason::cancelled) : step(job);
+            const bool prompt_alone = job.request.max_tokens == 0;
+            auto ended = cancelled      ? std::optional(generate::FinishReason::cancelled)
+                         : prompt_alone ? std::optional(generate::FinishReason::length)
+                                        : step(job);
             if (fail_generation && !cancelled) {
                 job.on_done(fail(ErrorCode::internal, "the engine broke"));
             } else if (ended) {
-                job.on_done(generate::Completion{*ended, static_cast<std::int64_t>(job.request.prompt.size()),
-                                                 3, job.made});
+                generate::Completion completion;
+                if (prompt_alone) completion = about_prompt(job);
+                completion.finish_reason = *ended;
+                completion.prompt_tokens = job.prompt_size;
+                completion.cached_tokens = prompt_alone ? 0 : 3;
+                completion.completion_tokens = job.made;
+                add_prompt(job, completion);
+                job.on_done(std::move(completion));
             }
             const bool again = !ended && !fail_generation;
             if (!again) {

@@ -31,10 +31,12 @@ Result<std::string> render_last(const api::ChatRequest& request) {
 
 class ServerTest : public ::testing::Test {
   protected:
-    void start(ServerOptions options = {}, FakeEngine::Options engine_options = {}, bool think = false) {
+    void start(ServerOptions options = {}, FakeEngine::Options engine_options = {}, bool think = false,
+               ToolStyle tools = ToolStyle::none) {
         engine_ = std::make_unique<FakeEngine>(echo_words, engine_options);
         options.model_id = "org/fake";
-        ServedModel model{engine_.get(), test::byte_tokenizer(), render_last, {test::end_token}, think};
+        ServedModel model{engine_.get(), test::byte_tokenizer(), render_last, {test::end_token}, think,
+                          tools};
         auto server = Server::create(std::move(options), std::move(model));
         ASSERT_TRUE(server) << server.error().message;
         server_ = std::move(*server);
@@ -234,9 +236,9 @@ TEST_F(ServerTest, errors_have_the_contract_s_status_code_and_param) {
     start(options, {std::chrono::microseconds(0), 50});
     expect_error(chat(R"("temperature":"hot")"), 400, "invalid_value", "temperature");
     expect_error(chat(R"("temperature":3)"), 400, "invalid_value", "temperature");
-    expect_error(chat(R"("tools":[{"type":"function"}])"), 400, "unsupported_parameter", "tools");
-    expect_error(chat(R"("response_format":{"type":"json_object"})"), 400, "unsupported_parameter",
-                 "response_format");
+    expect_error(chat(R"("tools":[{"type":"function","function":{"name":"f"}}])"), 400,
+                 "unsupported_parameter", "tools");
+    expect_error(chat(R"("response_format":{"type":"xml"})"), 400, "invalid_value", "response_format.type");
     expect_error(chat(R"("logit_bias":{"99999":1})"), 400, "invalid_value", "logit_bias");
     expect_error(chat("", std::string(60, 'x')), 400, "context_length_exceeded", "messages");
     expect_error(post("/v1/chat/completions", "{"), 400, "invalid_value");
@@ -351,8 +353,6 @@ TEST_F(ServerTest, completes_texts_and_token_ids) {
     EXPECT_NE(two.body.find(R"("index":3,"text":"B")"), std::string::npos) << two.body;
     EXPECT_NE(two.body.find(R"("tokens":["B"])"), std::string::npos) << two.body;
     EXPECT_NE(two.body.find(R"("prompt_tokens":4)"), std::string::npos) << two.body;
-    expect_error(post("/v1/completions", R"({"model":"org/fake","prompt":"x","echo":true})"), 400,
-                 "unsupported_parameter", "echo");
     expect_error(post("/v1/completions", R"({"model":"org/fake","prompt":[1,70000]})"), 400, "invalid_value",
                  "prompt");
 }
