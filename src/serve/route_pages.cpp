@@ -36,7 +36,7 @@ void answer_page(const Service& service, Call& call, const std::shared_ptr<const
     }
     for (const Page& page : pages()) {
         if (page.path != call.request.path) continue;
-        call.headers.set("Content-Type", page.type);
+        call.headers.set("Content-Type", std::string(page.type));
         return call.send(200, std::string(page.bytes));
     }
     call.send(api::route_not_found(call.request.method, call.request.path));
