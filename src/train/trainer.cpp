@@ -316,6 +316,7 @@ Result<TrainReport> train(model::Parameters& student, const model::Parameters* t
         }
         header.curve.push_back(record);
         ++header.steps;
+        if (options.on_step) options.on_step(record);
         constexpr std::int64_t most_not_finite = 5;
         not_finite = std::isfinite(record.gradient_norm) && std::isfinite(record.loss) ? 0 : not_finite + 1;
         if (not_finite >= most_not_finite) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,6 +44,7 @@ struct TrainOptions {
     std::string data_hash;  // of what shaped the rows, for the fingerprint
     std::string label = "distill";
     bool quiet = false;
+    std::function<void(const StepRecord&)> on_step;  // called between steps; may be empty
     double machine_gflops = 0;  // measured GEMM rate, for the share of the limit; 0: not shown
 };
 
