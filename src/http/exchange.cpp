@@ -1,5 +1,6 @@
 #include "http/exchange.h"
 
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <ctime>
 
@@ -182,6 +183,10 @@ void Exchange::on_gone(std::function<void()> callback) {
         }
     }
     callback();
+}
+
+void Exchange::run(std::function<void()> work) {
+    boost::asio::dispatch(session_->loop_->context, std::move(work));
 }
 
 void Exchange::client_went() {

@@ -28,6 +28,7 @@ class Exchange : public ResponseWriter, public std::enable_shared_from_this<Exch
     void end() override;
     [[nodiscard]] bool is_gone() const override { return gone_.load(std::memory_order_acquire); }
     void on_gone(std::function<void()> callback) override;
+    void run(std::function<void()> work) override;
 
     // From the session.
     void client_went();

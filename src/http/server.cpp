@@ -16,6 +16,11 @@ namespace retort::http {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
+Loop*& current_loop() {
+    thread_local Loop* loop = nullptr;
+    return loop;
+}
+
 class Server::Implementation {
   public:
     Implementation(ServerOptions options, Handler handler) : state_(std::make_shared<ServerState>()) {
@@ -54,7 +59,10 @@ class Server::Implementation {
             auto loop = std::make_shared<Loop>();
             loop->work.emplace(loop->context.get_executor());
             loops_.push_back(loop);
-            threads_.emplace_back([loop] { loop->context.run(); });
+            threads_.emplace_back([loop] {
+                current_loop() = loop.get();
+                loop->context.run();
+            });
         }
         accepting_.work.emplace(accepting_.context.get_executor());
         accept();
@@ -88,6 +96,7 @@ class Server::Implementation {
         for (const auto& loop : loops_) {
             loop->context.restart();
             loop->context.poll();
+            loop->attached.reset();
         }
         threads_.clear();
         loops_.clear();

@@ -39,6 +39,8 @@ class ResponseWriter {
     // Called at most once, when the client goes before the answer has ended; at once if it has gone already.
     // Runs on a thread of the server: it must not block.
     virtual void on_gone(std::function<void()> callback) = 0;
+    // Runs `work` on the thread of this connection: at once when called there.
+    virtual void run(std::function<void()> work) = 0;
 };
 
 struct ServerOptions {

@@ -25,9 +25,13 @@ class Session;
 struct Loop {
     boost::asio::io_context context{1};
     std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work;
-    std::set<Session*> sessions;  // touched on the loop's thread only
-    bool draining = false;        // likewise
+    std::set<Session*> sessions;     // touched on the loop's thread only
+    bool draining = false;           // likewise
+    std::shared_ptr<void> attached;  // what else lives on this thread and goes before the context
 };
+
+// Of the calling thread; null when it is none of a server's.
+Loop*& current_loop();
 
 // What sessions share: settings, the handler, and the count of connections.
 struct ServerState {
