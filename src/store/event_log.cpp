@@ -1,6 +1,7 @@
 #include "store/event_log.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -19,6 +20,8 @@ constexpr double retention_poll_seconds = 600;
 Result<std::unique_ptr<EventLog>> EventLog::open(EventLogOptions options) {
     RETORT_CHECK(base::make_folders(options.folder));
     std::unique_ptr<EventLog> log(new EventLog(std::move(options)));
+    RETORT_TRY(const std::vector<fs::path> files, event_files(log->options_.folder));
+    if (!files.empty()) log->last_stamp_ = std::strtoll(files.back().filename().c_str(), nullptr, 10);
     // Whether the folder can be written is known now, not with the first request.
     RETORT_CHECK(log->write({}));
     log->thread_ = std::thread([raw = log.get()] { raw->run(); });
@@ -81,9 +84,11 @@ void EventLog::run() {
 
 Status EventLog::write(const std::vector<Event>& events) {
     if (!journal_ || journal_bytes_ > options_.file_bytes) {
-        // Names sort as their times; the end tells servers of one folder apart.
-        const fs::path path = options_.folder / fmt::format("{:015d}-{}{}", base::unix_milliseconds(),
-                                                            random_name(""), extension);
+        // Names sort as their times, two files of one millisecond too; the end tells servers of one folder
+        // apart.
+        last_stamp_ = std::max<std::int64_t>(base::unix_milliseconds(), last_stamp_ + 1);
+        const fs::path path =
+            options_.folder / fmt::format("{:015d}-{}{}", last_stamp_, random_name(""), extension);
         RETORT_TRY(base::Journal journal,
                    base::Journal::open(path, [](std::string_view) { return Status(); }));
         journal_ = std::make_unique<base::Journal>(std::move(journal));

@@ -88,6 +88,7 @@ class EventLog {
     EventLogOptions options_;
     std::unique_ptr<base::Journal> journal_;
     std::int64_t journal_bytes_ = 0;
+    std::int64_t last_stamp_ = 0;  // in the newest file's name, milliseconds
     std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable flushed_;

@@ -102,7 +102,7 @@ TEST(ChatRequest, an_error_names_the_field) {
              {R"("stream":"yes")", "stream"},
              {R"("stream_options":{"include_usage":true})", "stream_options"},
              {R"("stream":true,"stream_options":{"include_usage":1})", "include_usage"},
-             {R"("response_format":{"type":"json_object"})", "response_format"},
+             {R"("response_format":{"type":"yaml"})", "response_format"},
              {R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format"},
              {R"("response_format":"json")", "response_format"},
              {R"("tools":{})", "tools"},
