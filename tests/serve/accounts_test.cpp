@@ -232,7 +232,7 @@ TEST_F(AccountsTest, MoneyIsCountedByPrice) {
         make_key(R"({"prompt_price":1000000,"completion_price":2000000,"limits":{"money_per_month":1000}})");
     start();
     for (int i = 0; i < 3; ++i) EXPECT_EQ(chat(key).status, 200);
-    EXPECT_TRUE(eventually([&] { return used(store::Unit::money, 2) == 3 * (5 + 12); }))
+    EXPECT_TRUE(eventually([&] { return used(store::Unit::money, 2) == 3 * (6 + 2 * 5); }))
         << used(store::Unit::money, 2);
 }
 
