@@ -316,7 +316,8 @@ class Passage : public std::enable_shared_from_this<Passage> {
             settle(status ? RequestEnd::finished : RequestEnd::failed, status_);
             return writer_->end();
         }
-        if (!status) return give_up();
+        // An overloaded server's own words go on only where a client can read them.
+        if (!status || (overloaded && body_.find("\"error\"") == std::string::npos)) return give_up();
         if (!overloaded) balancer_->succeeded(*peer_);
         std::string body = answer_->whole(std::move(body_));
         if (ticket_) ticket_->began();

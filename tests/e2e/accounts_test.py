@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -64,7 +65,9 @@ class Upstream:
                     self.wfile.flush()
                     time.sleep(outer.frame_delay)
                     if outer.cut:
-                        return self.connection.close()
+                        # close() would wait for the two files over this socket.
+                        self.close_connection = True
+                        return self.connection.shutdown(socket.SHUT_RDWR)
                 self.wfile.write(b"0\r\n\r\n")
                 return None
 
