@@ -10,8 +10,10 @@ function load(key, otherwise) {
 }
 function save() {
   state.conversations = state.conversations.filter((c) => c.turns.length || c === state.current).slice(0, 100);
-  try { localStorage.setItem('conversations', JSON.stringify(state.conversations)); } catch { say('This browser keeps no more history.'); }
+  try { localStorage.setItem('conversations', JSON.stringify(state.conversations, finished)); } catch { say('This browser keeps no more history.'); }
 }
+// An answer that is still coming is not coming any more once the page is loaded again.
+function finished(key, value) { return key === 'running' || key === 'pending' ? undefined : value; }
 function say(text) { $('status').textContent = text; }
 function element(tag, className, text) {
   const node = document.createElement(tag);
@@ -115,7 +117,6 @@ function answerNode(answer, index, which) {
     }
     node.append(meta);
   }
-  answer.node = undefined;
   Object.defineProperty(answer, 'node', {value: node, enumerable: false, configurable: true});
   return node;
 }
@@ -157,7 +158,8 @@ function ask() {
     state.running = [];
     $('send').hidden = false;
     $('stop').hidden = true;
-    say(turn.answers.some((a) => a.error) ? 'The answer failed.' : 'The answer is complete.');
+    const stopped = turn.answers.some((a) => a.stopped);
+    say(turn.answers.some((a) => a.error) ? 'The answer failed.' : stopped ? 'Stopped.' : 'The answer is complete.');
     save();
     if (conversation === state.current) show();
   });
@@ -201,10 +203,11 @@ async function answer({source, messages}, out, index, which) {
       refresh();
     }
   } catch (error) {
-    if (error.name !== 'AbortError') out.error = error.message;
+    if (error.name === 'AbortError') out.stopped = true;
+    else out.error = error.message;
   }
   const seconds = (performance.now() - begun) / 1000;
-  out.note = tokens ? `${tokens} tokens, ${(tokens / seconds).toFixed(1)} a second${out.cut ? ', cut at the limit' : ''}` : '';
+  out.note = tokens ? `${tokens} tokens, ${(tokens / seconds).toFixed(1)} a second${out.cut ? ', cut at the limit' : ''}` : out.stopped ? 'stopped' : '';
   out.running = false;
 }
 

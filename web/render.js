@@ -3,6 +3,9 @@
 'use strict';
 
 const MATH_MARK = '\uE000';
+// Debian 12's DOMPurify (2.4.1+dfsg+~2.4.0-2+deb12u1), by a patch that went astray, asks sanitize() for the depth of a
+// `shadowNode` that it never declares, where upstream asks whether FORCE_BODY is set. This one says no: it is not.
+const shadowNode = Object.freeze({__depth: 0});
 
 function takeMath(text) {
   const formulas = [];
@@ -52,19 +55,30 @@ function addCopyButtons(root) {
   }
 }
 
+function plainText(text) {
+  const plain = document.createElement('div');
+  plain.style.whiteSpace = 'pre-wrap';
+  plain.textContent = text;
+  return plain;
+}
+
 // `finished`: code is coloured only when all of it is there.
 function renderMarkdown(text, finished) {
-  if (!window.marked || !window.DOMPurify) {  // built without them
-    const plain = document.createElement('div');
-    plain.style.whiteSpace = 'pre-wrap';
-    plain.textContent = text;
-    return plain;
+  if (!window.marked || !window.DOMPurify) return plainText(text);  // built without them
+  try {
+    return renderWithLibraries(text, finished);
+  } catch (error) {  // a thousand nested quotes, say, overflow the parser's stack
+    console.warn(error);
+    return plainText(text);
   }
+}
+
+function renderWithLibraries(text, finished) {
   const {text: rest, formulas} = takeMath(text);
   const fragment = DOMPurify.sanitize(marked.parse(rest, {mangle: false, headerIds: false, breaks: true}), {
     RETURN_DOM_FRAGMENT: true,
     USE_PROFILES: {html: true},
-    FORBID_TAGS: ['style', 'form', 'input', 'textarea', 'select', 'button', 'img', 'picture', 'video', 'audio', 'dialog'],
+    FORBID_TAGS: ['template', 'style', 'form', 'input', 'textarea', 'select', 'button', 'img', 'picture', 'video', 'audio', 'dialog'],
     FORBID_ATTR: ['style', 'id', 'name', 'srcset', 'target'],
     ALLOW_DATA_ATTR: false,
   });
@@ -74,7 +88,12 @@ function renderMarkdown(text, finished) {
   }
   if (window.katex) putMathBack(fragment, formulas);
   if (finished) {
-    if (window.hljs) for (const code of fragment.querySelectorAll('pre code')) hljs.highlightBlock(code);
+    if (window.hljs) {
+      for (const code of fragment.querySelectorAll('pre code')) {
+        code.replaceChildren(code.textContent);  // it writes innerHTML: nothing but text may go in
+        hljs.highlightBlock(code);
+      }
+    }
     addCopyButtons(fragment);
   }
   return fragment;

@@ -98,6 +98,11 @@ class Browser:
         time.sleep(0.3)
         pathlib.Path(folder, name + ".png").write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
 
+    def slow_line(self, latency):
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Network.enable", "params": {}})
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Network.emulateNetworkConditions", "params": {
+            "offline": False, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1}})
+
     def console_errors(self):
         return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"}) if entry["level"] == "SEVERE"]
 
@@ -129,7 +134,8 @@ class Page(E2eTest):
     def test_as_a_person_would(self):
         browser = self.browser
         browser.look("chat-empty")
-        browser.run("const e = document.getElementById('max_tokens'); e.value = 60; e.dispatchEvent(new Event('input'))")
+        for name, value in (("max_tokens", 60), ("temperature", 0)):  # by chance the model may say nothing at all
+            browser.run("const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('input'))", name, value)
         self.say("Hello there")
         browser.until("document.getElementById('status').textContent.includes('complete')")
         self.assertEqual(browser.run("return state.current.turns.length"), 2)
@@ -144,12 +150,15 @@ class Page(E2eTest):
         browser.run("document.querySelector('#history li button').click()")
         browser.run("[...document.querySelectorAll('.meta button')].find((b) => b.textContent === 'Edit').click()")
         self.assertEqual(browser.run("return document.getElementById('prompt').value"), "Hello there")
-        # Escape stops.
+        # Escape stops. The line is slow, or the tiny model is done before anyone can look.
+        browser.slow_line(latency=2000)
         browser.run("document.getElementById('max_tokens').value = 1500; document.getElementById('prompt').value = ''")
         self.say("Go on")
         browser.until("!document.getElementById('stop').hidden")
         browser.key("\ue00c")
         browser.until("document.getElementById('stop').hidden", 30)
+        self.assertEqual(browser.run("return document.getElementById('status').textContent"), "Stopped.")
+        browser.slow_line(latency=0)
         # Two models side by side.
         browser.run("document.getElementById('max_tokens').value = 30; document.getElementById('compare').click()")
         self.say("Compare")
