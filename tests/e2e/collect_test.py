@@ -151,7 +151,7 @@ class Collect(E2eTest):
         self.prompts(3)
         gone = Teacher()
         gone.close()
-        done = self.retort(*self.arguments("-q", "--max-attempts", 2, "--stall-timeout", 3, url=gone.url), status=1)
+        done = self.retort(*self.arguments("-q", "--max-attempts", 50, "--stall-timeout", 3, url=gone.url), status=1)
         self.assertIn("127.0.0.1", done.stderr)
 
     def test_terms_are_required(self):
