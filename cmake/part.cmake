@@ -50,3 +50,12 @@ if(RETORT_SANITIZE)
   endif()
   target_link_options(retort_options INTERFACE -fsanitize=${RETORT_SANITIZE})
 endif()
+
+# For sources in which a release spends no time, commands and tests: a third of the compile time less.
+set(retort_quick_options "")
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  set(retort_quick_options -O1)
+endif()
+function(retort_compile_quickly target)
+  target_compile_options(${target} PRIVATE ${retort_quick_options})
+endfunction()

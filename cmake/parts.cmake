@@ -32,6 +32,7 @@ add_library(retort_cli STATIC ${cli_sources})
 target_include_directories(retort_cli PUBLIC "${cli_root}")
 target_compile_definitions(retort_cli PRIVATE RETORT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(retort_cli PUBLIC retort_options CLI11::CLI11)
+retort_compile_quickly(retort_cli)
 foreach(part base tensor formats text grammar model generate data train api http store stats screen guard serve
         collect curate watermark audit evaluate release)
   if(TARGET retort_${part})
@@ -41,7 +42,7 @@ endforeach()
 
 # Headers compiled once, for all that follow the same flags.
 retort_precompile(parts LIKE retort_base)
-retort_precompile(cli LIKE retort_cli)
+retort_precompile(cli QUICK LIKE retort_cli)
 get_property(parts GLOBAL PROPERTY retort_parts)
 foreach(part IN LISTS parts)
   retort_use_precompiled(retort_${part} parts)

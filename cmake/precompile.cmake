@@ -1,6 +1,6 @@
-# retort_precompile(NAME LIKE target… [PIE]) makes cmake/precompiled/NAME.h into a precompiled header with the flags of
-# those targets, which everything that uses it must have too; retort_use_precompiled(target NAME) puts it before every
-# source of a target.
+# retort_precompile(NAME LIKE target… [PIE] [QUICK]) makes cmake/precompiled/NAME.h into a precompiled header with the
+# flags of those targets (QUICK: and of retort_compile_quickly), which everything that uses it must have too;
+# retort_use_precompiled(target NAME) puts it before every source of a target.
 #
 # Not by target_precompile_headers: that makes one for every target (forty seconds each round), and clang-tidy, which
 # reads compile_commands.json, takes GCC's file for its own and stops. Here the compiled header lies in a folder of its
@@ -8,7 +8,7 @@
 option(RETORT_PRECOMPILE "Precompile the headers that most sources share (GCC only)" ON)
 
 function(retort_precompile name)
-  cmake_parse_arguments(PCH "PIE" "" "LIKE" ${ARGN})
+  cmake_parse_arguments(PCH "PIE;QUICK" "" "LIKE" ${ARGN})
   if(NOT RETORT_PRECOMPILE OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     return()
   endif()
@@ -17,6 +17,9 @@ function(retort_precompile name)
   file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/precompiled")
   string(TOUPPER "${CMAKE_BUILD_TYPE}" config)
   separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${config}}")
+  if(PCH_QUICK)
+    list(APPEND flags ${retort_quick_options})
+  endif()
   set(position -fPIC)
   if(PCH_PIE)
     set(position -fPIE)

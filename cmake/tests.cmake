@@ -2,7 +2,7 @@
 # libFuzzer replays its corpus fuzz/corpus/NAME as a test.
 find_package(GTest REQUIRED)
 include(GoogleTest)
-retort_precompile(tests LIKE retort_base GTest::gtest PIE)
+retort_precompile(tests PIE QUICK LIKE retort_base GTest::gtest)
 
 foreach(part base tensor formats text grammar model generate data train api http store stats screen guard serve
         collect curate watermark audit evaluate release cli)
@@ -12,6 +12,7 @@ foreach(part base tensor formats text grammar model generate data train api http
     target_link_libraries(test_${part} PRIVATE retort_${part} GTest::gtest GTest::gmock GTest::gtest_main)
     target_compile_definitions(test_${part} PRIVATE
       RETORT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data" RETORT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    retort_compile_quickly(test_${part})
     retort_use_precompiled(test_${part} tests)
     set_target_properties(test_${part} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
     add_test(NAME unit.${part} COMMAND test_${part} --gtest_brief=1)
@@ -31,6 +32,7 @@ foreach(source IN LISTS fuzz_sources)
   if(TARGET retort_${part})
     add_executable(${name} "${source}")
     target_link_libraries(${name} PRIVATE retort_${part})
+    retort_compile_quickly(${name})
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/fuzz")
     list(APPEND fuzz_targets ${name})
     if(RETORT_LIBFUZZER)

@@ -7,41 +7,18 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
 #include "base/random.h"
-#include "cli/memory_bandwidth.h"
 #include "cli/model_path.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
+#include "tensor/machine_rate.h"
 
 namespace retort::cli {
 
 namespace {
-
-Result<double> gemm_rate(bool bf16) {
-    constexpr std::int64_t size = 2048;
-    constexpr std::size_t count = static_cast<std::size_t>(size) * size;
-    std::vector<float> a(bf16 ? 0 : count, 0.5F);
-    std::vector<std::uint16_t> a16(bf16 ? count : 0);
-    std::vector<float> c(count);
-    double best = 0;
-    for (int i = 0; i < 6; ++i) {
-        if (base::interrupted()) return fail(ErrorCode::cancelled, "interrupted");
-        const double start = base::monotonic_seconds();
-        if (bf16) {
-            tensor::gemm_bf16(false, true, size, size, size, a16.data(), size, a16.data(), size, 0.0F,
-                              c.data(), size);
-        } else {
-            tensor::gemm(false, true, size, size, size, 1.0F, a.data(), size, a.data(), size, 0.0F, c.data(),
-                         size);
-        }
-        best = std::max(best, 2.0 * size * size * size / (base::monotonic_seconds() - start));
-    }
-    return best;
-}
 
 std::int64_t matrix_bytes(const tensor::MatrixView& matrix) {
     return matrix.rows * matrix.row_bytes();
@@ -51,11 +28,11 @@ std::int64_t matrix_bytes(const tensor::MatrixView& matrix) {
 
 Result<MachineLimit> measure_limit() {
     MachineLimit limit;
-    RETORT_TRY(limit.gemm_f32, gemm_rate(false));
+    RETORT_TRY(limit.gemm_f32, tensor::gemm_rate({}, false, 0.6));
     if (tensor::has_fast_bf16()) {
-        RETORT_TRY(limit.gemm_bf16, gemm_rate(true));
+        RETORT_TRY(limit.gemm_bf16, tensor::gemm_rate({}, true, 0.6));
     }
-    RETORT_TRY(limit.read, memory_read_rate(std::int64_t{512} << 20U, 4));
+    RETORT_TRY(limit.read, tensor::memory_read_rate(std::int64_t{512} << 20U, 4));
     return limit;
 }
 

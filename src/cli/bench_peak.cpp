@@ -7,14 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/cpu.h"
-#include "base/interrupt.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
-#include "cli/memory_bandwidth.h"
 #include "tensor/gemm.h"
-#include "tensor/quantised.h"
+#include "tensor/machine_rate.h"
 
 namespace retort::cli {
 
@@ -25,59 +22,19 @@ struct Options {
     std::int64_t read_megabytes = 512;
 };
 
-struct Size {
-    std::int64_t m, n, k;
-};
-
 // Square ones for the rate itself; the others are a 135M model's MLP and attention over 512 packed tokens.
-constexpr Size sizes[] = {{1024, 1024, 1024}, {2048, 2048, 2048}, {512, 1536, 576}, {512, 576, 576}};
+constexpr tensor::GemmSize sizes[] = {
+    {1024, 1024, 1024}, {2048, 2048, 2048}, {512, 1536, 576}, {512, 576, 576}};
 
 struct GemmRate {
-    Size size;
+    tensor::GemmSize size;
     double flops_per_second;
 };
 
-// Repeats `product` for about `seconds` after one call that warms it up; the best single call counts, since
-// whatever else runs on the machine can only slow one down.
-template <typename Product>
-Result<double> best_rate(double flops, double seconds, const Product& product) {
-    product();
-    double best = 0;
-    const double end = base::monotonic_seconds() + seconds;
-    do {
-        if (base::interrupted()) return fail(ErrorCode::cancelled, "interrupted");
-        const double start = base::monotonic_seconds();
-        product();
-        best = std::max(best, flops / (base::monotonic_seconds() - start));
-    } while (base::monotonic_seconds() < end);
-    return best;
-}
-
 Result<std::vector<GemmRate>> measure_gemm(bool bf16, double seconds) {
     std::vector<GemmRate> rates;
-    for (const Size& size : sizes) {
-        const auto [m, n, k] = size;
-        std::vector<float> a(static_cast<std::size_t>(m * k));
-        std::vector<float> b(static_cast<std::size_t>(k * n));
-        std::vector<float> c(static_cast<std::size_t>(m * n));
-        for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 17) / 16.0F - 0.5F;
-        for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 13) / 12.0F - 0.5F;
-        std::vector<std::uint16_t> a16;
-        std::vector<std::uint16_t> b16;
-        if (bf16) {
-            std::transform(a.begin(), a.end(), std::back_inserter(a16), tensor::f32_to_bf16);
-            std::transform(b.begin(), b.end(), std::back_inserter(b16), tensor::f32_to_bf16);
-        }
-        const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-        // Weights are stored (outputs, inputs), so b is transposed, as in every linear layer.
-        RETORT_TRY(
-            const double rate, best_rate(flops, seconds, [&] {
-                if (bf16) {
-                    tensor::gemm_bf16(false, true, m, n, k, a16.data(), k, b16.data(), k, 0.0F, c.data(), n);
-                } else {
-                    tensor::gemm(false, true, m, n, k, 1.0F, a.data(), k, b.data(), k, 0.0F, c.data(), n);
-                }
-            }));
+    for (const tensor::GemmSize& size : sizes) {
+        RETORT_TRY(const double rate, tensor::gemm_rate(size, bf16, seconds));
         rates.push_back({size, rate});
     }
     return rates;
@@ -115,7 +72,7 @@ Status run(const Options& options, const CommonOptions& common) {
     if (tensor::has_fast_bf16()) {
         RETORT_TRY(bf16, measure_gemm(true, options.seconds));
     }
-    RETORT_TRY(const double read, memory_read_rate(options.read_megabytes << 20U, 8));
+    RETORT_TRY(const double read, tensor::memory_read_rate(options.read_megabytes << 20U, 8));
 
     if (common.json) {
         nlohmann::json json = {{"machine", base::cpu_description()},

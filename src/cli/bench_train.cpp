@@ -6,15 +6,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/random.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "model/weights.h"
-#include "tensor/buffer.h"
 #include "tensor/gemm.h"
-#include "tensor/quantised.h"
+#include "tensor/machine_rate.h"
 #include "train/trainer.h"
 
 namespace retort::cli {
@@ -61,42 +59,6 @@ Result<model::ModelConfig> shape_config(const std::string& shape) {
     return weights.config;
 }
 
-// The machine's GEMM rate, measured between the steps: what slows the steps down slows it down too, and the
-// best product of all is a limit that a step cannot pass.
-class GemmProbe {
-  public:
-    explicit GemmProbe(bool bf16)
-        : a_(bf16 ? 0 : size * size), c_(size * size), a16_(bf16 ? size * size : 0) {
-        for (std::int64_t i = 0; i < a_.size(); ++i) a_.data()[i] = value(i);
-        for (std::int64_t i = 0; i < a16_.size(); ++i) a16_.data()[i] = tensor::f32_to_bf16(value(i));
-    }
-
-    void measure() {
-        for (int i = 0; i < 4; ++i) {
-            const double start = base::monotonic_seconds();
-            if (a_.empty()) {
-                tensor::gemm_bf16(false, true, size, size, size, a16_.data(), size, a16_.data(), size, 0.0F,
-                                  c_.data(), size);
-            } else {
-                tensor::gemm(false, true, size, size, size, 1.0F, a_.data(), size, a_.data(), size, 0.0F,
-                             c_.data(), size);
-            }
-            best_ = std::max(best_, 2.0 * size * size * size / (base::monotonic_seconds() - start));
-        }
-    }
-    [[nodiscard]] double best() const { return best_; }
-    [[nodiscard]] double bytes() const { return static_cast<double>(a_.bytes() + c_.bytes() + a16_.bytes()); }
-
-  private:
-    static constexpr std::int64_t size = 2048;
-    static float value(std::int64_t i) { return static_cast<float>(i % 17) / 16.0F - 0.5F; }
-
-    tensor::Buffer<float> a_;
-    tensor::Buffer<float> c_;
-    tensor::Buffer<std::uint16_t> a16_;
-    double best_ = 0;
-};
-
 std::vector<data::PackedBatch> random_rows(const Options& options, std::int64_t vocab) {
     base::RandomStream random(1);
     std::vector<data::PackedBatch> rows(static_cast<std::size_t>(options.rows));
@@ -118,8 +80,8 @@ Status run(const Options& options, const CommonOptions& common) {
     RETORT_TRY(const model::ModelConfig config, shape_config(options.shape));
     RETORT_TRY(const train::ObjectiveKind objective, train::objective_from_name(options.objective));
     const bool bf16 = options.dtype == "bf16" || (options.dtype == "auto" && tensor::has_fast_bf16());
-    GemmProbe probe(bf16 && tensor::has_fast_bf16());
-    probe.measure();
+    tensor::GemmProbe probe({}, bf16 && tensor::has_fast_bf16());
+    for (int i = 0; i < 4; ++i) probe.measure();
     model::Parameters student = model::random_parameters(config, 1);
     model::Parameters teacher;
     if (objective != train::ObjectiveKind::ce) teacher = model::random_parameters(config, 2);
@@ -132,7 +94,9 @@ Status run(const Options& options, const CommonOptions& common) {
     train_options.bf16 = bf16;
     train_options.recompute = options.recompute;
     train_options.quiet = true;
-    train_options.on_step = [&probe](const train::StepRecord&) { probe.measure(); };
+    train_options.on_step = [&probe](const train::StepRecord&) {
+        for (int i = 0; i < 4; ++i) probe.measure();
+    };
     const model::Parameters* used = objective == train::ObjectiveKind::ce ? nullptr : &teacher;
     const train::TrainPlan plan =
         train::plan_training(config, used == nullptr ? nullptr : &teacher.layout.config, rows, train_options);
@@ -147,7 +111,8 @@ Status run(const Options& options, const CommonOptions& common) {
     const double peak = probe.best();
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const double peak_bytes = static_cast<double>(usage.ru_maxrss) * 1024 - probe.bytes();
+    const double peak_bytes =
+        static_cast<double>(usage.ru_maxrss) * 1024 - static_cast<double>(probe.bytes());
     if (common.json) {
         fmt::print("{}\n", nlohmann::json{{"machine", base::cpu_description()},
                                           {"shape", options.shape},

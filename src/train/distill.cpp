@@ -14,6 +14,7 @@
 #include "model/fresh.h"
 #include "model/prune.h"
 #include "tensor/gemm.h"
+#include "tensor/machine_rate.h"
 #include "text/text_model.h"
 #include "train/batches.h"
 #include "train/cached_targets.h"
@@ -28,27 +29,6 @@ namespace {
 namespace fs = std::filesystem;
 
 // f32 GFLOP/s of a product shaped like training's, best of a few: enough for the share that progress shows.
-double measure_gflops(bool bf16) {
-    constexpr std::int64_t size = 1024;
-    tensor::Buffer<float> a(size * size);
-    tensor::Buffer<float> c(size * size);
-    tensor::Buffer<std::uint16_t> a16(bf16 ? size * size : 0);
-    double best = 0;
-    // About a third of a second: long enough that the threads have woken and another process's slice is over.
-    for (int i = 0; i < 24; ++i) {
-        const double start = base::monotonic_seconds();
-        if (bf16) {
-            tensor::gemm_bf16(false, true, size, size, size, a16.data(), size, a16.data(), size, 0.0F,
-                              c.data(), size);
-        } else {
-            tensor::gemm(false, true, size, size, size, 1.0F, a.data(), size, a.data(), size, 0.0F, c.data(),
-                         size);
-        }
-        best = std::max(best, 2.0 * size * size * size / (base::monotonic_seconds() - start) / 1e9);
-    }
-    return best;
-}
-
 Result<std::vector<data::Example>> load_examples(const fs::path& records_path, const text::TextModel& text,
                                                  std::int64_t row_length) {
     RETORT_TRY(const std::vector<data::Record> records, data::read_records(records_path));
@@ -217,7 +197,10 @@ Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) 
     train_options.folder = options.output;
     train_options.bf16 = report.bf16;
     train_options.data_hash = data_hash(prepared->rows);
-    if (options.measure_machine) train_options.machine_gflops = measure_gflops(report.bf16);
+    if (options.measure_machine) {
+        RETORT_TRY(const double rate, tensor::gemm_rate({1024, 1024, 1024}, report.bf16, 0.3));
+        train_options.machine_gflops = rate * 1e-9;
+    }
     train_options.vocab_size = prepared->text.tokenizer.vocab_size();
     RETORT_TRY(prepared->cache, open_cache(options, *prepared));
     if (prepared->cache) train_options.cache = &*prepared->cache;
