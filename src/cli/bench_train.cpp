@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/random.h"
 #include "cli/commands.h"
@@ -49,9 +50,9 @@ Result<model::ModelConfig> shape_config(const std::string& shape) {
         config.hidden_size = 288;
         config.intermediate_size = 768;
         config.layer_count = 12;
-        config.head_count = 6;
-        config.kv_head_count = 6;
-        config.head_dim = 48;
+        config.head_count = 9;
+        config.kv_head_count = 3;
+        config.head_dim = 32;
         return config;
     }
     RETORT_TRY(const auto path, resolve_model(shape));
