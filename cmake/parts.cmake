@@ -14,12 +14,13 @@ retort_part(store USES base LINKS nlohmann_json::nlohmann_json SQLite::SQLite3 r
 retort_part(stats USES base)
 retort_part(screen USES base formats)
 retort_part(guard USES base store)
-retort_part(serve USES api http store generate grammar guard screen)
+retort_part(watermark USES base stats LINKS PkgConfig::sodium)
+retort_part(escrow USES base formats watermark LINKS PkgConfig::sodium)
+retort_part(serve USES api http store generate grammar guard screen watermark escrow)
 retort_part(collect USES api http data)
 retort_part(curate USES data text screen)
-retort_part(watermark USES base stats)
-retort_part(audit USES stats watermark model generate api)
 retort_part(evaluate USES model generate api stats)
+retort_part(audit USES stats watermark escrow model generate api http data evaluate)
 retort_part(release USES evaluate screen data)
 
 # The program: main.cpp alone, so that tests can link the rest.
@@ -33,8 +34,8 @@ target_include_directories(retort_cli PUBLIC "${cli_root}")
 target_compile_definitions(retort_cli PRIVATE RETORT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(retort_cli PUBLIC retort_options CLI11::CLI11)
 retort_compile_quickly(retort_cli)
-foreach(part base tensor formats text grammar model generate data train api http store stats screen guard serve
-        collect curate watermark audit evaluate release)
+foreach(part base tensor formats text grammar model generate data train api http store stats screen guard watermark escrow
+        serve collect curate evaluate audit release)
   if(TARGET retort_${part})
     target_link_libraries(retort_cli PUBLIC retort_${part})
   endif()

@@ -17,4 +17,9 @@ double log_incomplete_beta(double a, double b, double x);
 // The x with I_x(a, b) = p.
 double incomplete_beta_inverse(double a, double b, double p);
 
+// ln of the regularised incomplete gamma functions, a > 0, x ≥ 0: P(a, x) = γ(a, x)/Γ(a), the distribution
+// function of a sum of `a` exponential variables, and Q = 1 − P.
+double log_lower_gamma(double a, double x);
+double log_upper_gamma(double a, double x);
+
 }  // namespace retort::stats
