@@ -19,9 +19,9 @@ namespace {
 
 class ThreadedEngine final : public Engine {
   public:
-    ThreadedEngine(model::Weights weights, const SchedulerPlan& plan)
+    ThreadedEngine(model::Weights weights, const SchedulerPlan& plan, std::optional<model::Weights> draft)
         : plan_(plan),
-          scheduler_(std::move(weights), plan, std::random_device()()),
+          scheduler_(std::move(weights), plan, std::random_device()(), std::move(draft)),
           thread_([this, threads = base::thread_count()] {
               base::set_thread_count(threads);  // OpenMP's number is each thread's own
               run();
@@ -124,10 +124,12 @@ class ThreadedEngine final : public Engine {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::create(model::Weights weights, const EngineOptions& options) {
-    RETORT_TRY(const SchedulerPlan plan, plan_scheduler(weights.config, options));
+Result<std::unique_ptr<Engine>> Engine::create(model::Weights weights, const EngineOptions& options,
+                                               std::optional<model::Weights> draft) {
+    RETORT_TRY(const SchedulerPlan plan,
+               plan_scheduler(weights.config, options, draft ? &draft->config : nullptr));
     try {
-        return std::make_unique<ThreadedEngine>(std::move(weights), plan);
+        return std::make_unique<ThreadedEngine>(std::move(weights), plan, std::move(draft));
     } catch (const std::bad_alloc&) {
         return fail(
             ErrorCode::invalid_argument,

@@ -78,6 +78,9 @@ struct Completion {
     std::optional<TokenEvent> stop;  // the stop token, where one ended the answer
     std::vector<TokenEvent> prompt;  // its tokens but the first, each given those before it
     std::vector<float> embedding;    // (hidden): mean over the prompt of the last layer's normed output
+    std::int64_t steps = 0;             // of the model, after the one that ended the prompt
+    std::int64_t drafted_tokens = 0;    // proposed by the draft model
+    std::int64_t draft_hits = 0;        // of these, kept
 };
 
 struct EngineOptions {
@@ -85,6 +88,11 @@ struct EngineOptions {
     std::int64_t max_sequences = 16;   // decoded together
     std::int64_t cache_bytes = 0;      // 0: what max_sequences need, at most a quarter of memory
     std::int64_t prefill_chunk = 256;  // prompt tokens a step, so that decoding others is not held up
+    // With a draft model: tokens that it proposes a step, at most. Where more requests than draft_sequences run,
+    // a machine has enough to do without it: those whose answer does not depend on it (greedy, or without a
+    // seed) then go on alone.
+    std::int64_t draft_tokens = 4;
+    std::int64_t draft_sequences = 4;
 };
 
 struct EngineStatistics {
@@ -94,11 +102,16 @@ struct EngineStatistics {
     std::uint64_t prompt_tokens = 0;
     std::uint64_t generated_tokens = 0;
     std::uint64_t prefix_cache_hits = 0;  // tokens
+    std::uint64_t drafted_tokens = 0;     // proposed by the draft model
+    std::uint64_t draft_hits = 0;         // of these, kept
 };
 
 class Engine {
   public:
-    static Result<std::unique_ptr<Engine>> create(model::Weights weights, const EngineOptions& options);
+    // draft: a small model of the same vocabulary that proposes tokens, which the large one keeps or replaces
+    // so that what it answers is distributed as without it (docs/speculative-decoding.md).
+    static Result<std::unique_ptr<Engine>> create(model::Weights weights, const EngineOptions& options,
+                                                  std::optional<model::Weights> draft = std::nullopt);
     virtual ~Engine() = default;
 
     // Called on the engine's thread for each token; false cancels the request and frees its slot.

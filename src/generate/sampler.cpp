@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "generate/speculation.h"
 #include "generate/vocabulary.h"
 
 namespace retort::generate {
@@ -51,7 +52,8 @@ Sampler::Sampler(const SamplingParameters& parameters, std::int32_t top_logprobs
     : parameters_(parameters),
       top_logprobs_(top_logprobs),
       hook_(std::move(hook)),
-      random_(parameters.seed.value_or(default_seed)) {
+      random_(parameters.seed.value_or(default_seed)),
+      guesses_(parameters.seed.value_or(default_seed), 1) {
     if (parameters_.repetition_penalty != 1.0F) {
         for (const std::int32_t token : prompt) answer_counts_.try_emplace(token, 0);
     }
@@ -62,7 +64,7 @@ bool Sampler::truncates() const {
            hook_.choose != nullptr;
 }
 
-void Sampler::modify(std::span<const std::int32_t> context, std::span<float> logits) {
+void Sampler::modify(std::span<float> logits) {
     const float repetition = parameters_.repetition_penalty;
     for (const auto& [token, count] : answer_counts_) {
         float& logit = logits[static_cast<std::size_t>(token)];
@@ -72,7 +74,6 @@ void Sampler::modify(std::span<const std::int32_t> context, std::span<float> log
         }
     }
     for (const auto& [token, bias] : parameters_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
-    if (hook_.change_logits) hook_.change_logits(context, logits);
 }
 
 // Fills candidates_ with what top-k, top-p and min-p leave, largest first, probabilities summing to 1.
@@ -154,41 +155,93 @@ TokenEvent describe_token(std::span<const float> logits, std::int32_t token, std
     return event;
 }
 
-Result<TokenEvent> Sampler::sample(std::span<const std::int32_t> context, std::span<float> logits) {
+// Steps 1 to 5 of the order: what is left is to choose.
+Result<LargestLogit> Sampler::prepare(std::span<const std::int32_t> context, std::span<float> logits) {
     if (!std::isfinite(largest_logit(logits).value)) {
         return fail(ErrorCode::internal,
                     "the model's logits are not finite numbers: its weights may be damaged");
     }
     if (top_logprobs_ >= 0) raw_.assign(logits.begin(), logits.end());
-    modify(context, logits);
+    modify(logits);
+    if (hook_.change_logits) hook_.change_logits(context, logits);
     const LargestLogit largest = largest_logit(logits);
     if (!std::isfinite(largest.value)) {
         return fail(ErrorCode::invalid_argument,
                     "penalties, bias or hook leave no token with a finite logit");
     }
-    TokenEvent event;
-    if (parameters_.temperature <= 0.0F) {
-        event.token = largest.token;
-    } else if (!truncates()) {
-        event.token = draw_untruncated(logits, largest);
-    } else {
-        truncate(logits, largest);
-        std::optional<std::int32_t> chosen;
-        if (hook_.choose) chosen = hook_.choose(context, candidates_);
-        event.token = chosen ? *chosen : draw_candidate();
-        if (event.token < 0 || static_cast<std::size_t>(event.token) >= logits.size()) {
-            return fail(ErrorCode::invalid_argument,
-                        "the sampling hook chose token {}, which is not in the vocabulary", event.token);
-        }
+    return largest;
+}
+
+TokenEvent Sampler::conclude(std::int32_t token) {
+    ++answer_counts_[token];
+    return top_logprobs_ >= 0 ? describe_token(raw_, token, top_logprobs_) : TokenEvent{token, 0, {}};
+}
+
+Result<TokenEvent> Sampler::sample(std::span<const std::int32_t> context, std::span<float> logits) {
+    RETORT_TRY(const LargestLogit largest, prepare(context, logits));
+    if (parameters_.temperature <= 0.0F) return conclude(largest.token);
+    if (!truncates()) return conclude(draw_untruncated(logits, largest));
+    truncate(logits, largest);
+    std::optional<std::int32_t> chosen;
+    if (hook_.choose) chosen = hook_.choose(context, candidates_);
+    const std::int32_t token = chosen ? *chosen : draw_candidate();
+    if (token < 0 || static_cast<std::size_t>(token) >= logits.size()) {
+        return fail(ErrorCode::invalid_argument,
+                    "the sampling hook chose token {}, which is not in the vocabulary", token);
     }
-    ++answer_counts_[event.token];
-    if (top_logprobs_ >= 0) event = describe_token(raw_, event.token, top_logprobs_);
-    return event;
+    return conclude(token);
+}
+
+// Steps 7 to 10, over the whole vocabulary.
+void Sampler::fill_distribution(std::span<const float> logits, const LargestLogit& largest,
+                                std::vector<float>& probabilities) {
+    if (truncates()) {
+        truncate(logits, largest);
+        probabilities.assign(logits.size(), 0.0F);
+        for (const TokenProbability& candidate : candidates_) {
+            probabilities[static_cast<std::size_t>(candidate.token)] = candidate.probability;
+        }
+        return;
+    }
+    probabilities.resize(logits.size());
+    const double total =
+        exponentials(logits, largest.value, 1.0F / parameters_.temperature, probabilities);
+    const auto scale = static_cast<float>(1.0 / total);
+    for (float& probability : probabilities) probability *= scale;
+}
+
+std::optional<std::int32_t> Sampler::propose(std::span<const std::int32_t> drafted, std::span<float> logits,
+                                             std::vector<float>& probabilities) {
+    // The guesses before it count as said, until this one is made.
+    std::vector<std::int32_t> added;
+    for (const std::int32_t token : drafted) {
+        const auto [entry, is_new] = answer_counts_.try_emplace(token, 0);
+        ++entry->second;
+        if (is_new) added.push_back(token);
+    }
+    modify(logits);
+    for (const std::int32_t token : drafted) --answer_counts_[token];
+    for (const std::int32_t token : added) answer_counts_.erase(token);
+    probabilities.clear();
+    const LargestLogit largest = largest_logit(logits);
+    if (!std::isfinite(largest.value)) return std::nullopt;
+    if (parameters_.temperature <= 0.0F) return largest.token;
+    fill_distribution(logits, largest, probabilities);
+    return draw(probabilities, guesses_.uniform());
+}
+
+Result<TokenEvent> Sampler::verify(std::span<const std::int32_t> context, std::span<float> logits,
+                                   std::int32_t drafted, std::span<const float> probabilities) {
+    RETORT_TRY(const LargestLogit largest, prepare(context, logits));
+    if (parameters_.temperature <= 0.0F) return conclude(largest.token);
+    fill_distribution(logits, largest, target_);
+    return conclude(accept_or_replace(drafted, probabilities, target_, random_));
 }
 
 std::vector<TokenProbability> Sampler::distribution(std::span<const std::int32_t> context,
                                                     std::span<float> logits) {
-    modify(context, logits);
+    modify(logits);
+    if (hook_.change_logits) hook_.change_logits(context, logits);
     const LargestLogit largest = largest_logit(logits);
     if (parameters_.temperature <= 0.0F) return {{largest.token, 1.0F}};
     truncate(logits, largest);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -27,12 +28,27 @@ class Sampler {
     // finite.
     Result<TokenEvent> sample(std::span<const std::int32_t> context, std::span<float> logits);
 
+    // A small model's guess at the next token, for verify(): drawn from the same steps over its own logits, but
+    // without the hook. drafted: guesses before it in this step, the end of the context. probabilities (vocab):
+    // what it was drawn from; empty at temperature 0. Nothing if the logits are not finite.
+    std::optional<std::int32_t> propose(std::span<const std::int32_t> drafted, std::span<float> logits,
+                                        std::vector<float>& probabilities);
+
+    // sample(), given a guess: the same distribution, and the guess itself as often as that allows
+    // (generate/speculation.h). The same token as sample()'s at temperature 0. Not for a hook that chooses.
+    Result<TokenEvent> verify(std::span<const std::int32_t> context, std::span<float> logits,
+                              std::int32_t drafted, std::span<const float> probabilities);
+
     // The distribution that sample() draws from, largest first; what the tests look at.
     std::vector<TokenProbability> distribution(std::span<const std::int32_t> context,
                                                std::span<float> logits);
 
   private:
-    void modify(std::span<const std::int32_t> context, std::span<float> logits);
+    Result<LargestLogit> prepare(std::span<const std::int32_t> context, std::span<float> logits);
+    TokenEvent conclude(std::int32_t token);
+    void modify(std::span<float> logits);
+    void fill_distribution(std::span<const float> logits, const LargestLogit& largest,
+                           std::vector<float>& probabilities);
     void truncate(std::span<const float> logits, const LargestLogit& largest);
     std::int32_t draw_untruncated(std::span<const float> logits, const LargestLogit& largest);
     std::int32_t draw_candidate();
@@ -42,9 +58,11 @@ class Sampler {
     std::int32_t top_logprobs_;
     SamplingHook hook_;
     base::RandomStream random_;
+    base::RandomStream guesses_;  // apart: what is guessed must not tell what is drawn
     std::unordered_map<std::int32_t, std::int32_t> answer_counts_;  // every token of the prompt too, at 0
     std::vector<float> raw_;      // logits before any change, when log-probabilities are asked
     std::vector<float> weights_;  // exp of the changed logits
+    std::vector<float> target_;   // the distribution that verify() keeps to
     std::vector<TokenProbability> candidates_;
 };
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::int64_t page_tokens = tensor::kv_page_tokens;
 
+
 std::int64_t pages_for(std::int64_t tokens) {
     return (tokens + page_tokens - 1) / page_tokens;
 }
@@ -69,9 +70,27 @@ Status check_sampling(const SamplingParameters& sampling, std::int64_t vocab_siz
     return {};
 }
 
+Status plan_drafts(SchedulerPlan& plan, const EngineOptions& options, const model::ModelConfig& draft) {
+    if (options.draft_tokens < 1 || options.draft_tokens > 64 || options.draft_sequences < 1) {
+        return fail(ErrorCode::invalid_argument,
+                    "engine options: draft_tokens {} must be from 1 to 64, draft_sequences {} 1 or above",
+                    options.draft_tokens, options.draft_sequences);
+    }
+    if (options.context_length > draft.context_length) {
+        return fail(ErrorCode::invalid_argument,
+                    "context length {}: the draft model was made for at most {}", options.context_length,
+                    draft.context_length);
+    }
+    plan.context_length = std::min(plan.context_length, draft.context_length);
+    plan.draft_tokens = options.draft_tokens;
+    plan.draft_sequences = options.draft_sequences;
+    return {};
+}
+
 }  // namespace
 
-Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options) {
+Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options,
+                                     const model::ModelConfig* draft) {
     if (options.max_sequences < 1 || options.prefill_chunk < 1 || options.context_length < 0 ||
         options.cache_bytes < 0) {
         return fail(
@@ -90,7 +109,11 @@ Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const Eng
     plan.prefill_chunk = options.prefill_chunk;
     plan.context_length = options.context_length > 0 ? options.context_length
                                                      : std::min(config.context_length, default_context);
-    const std::int64_t page_bytes = Decoder::page_bytes(config);
+    std::int64_t page_bytes = Decoder::page_bytes(config);
+    if (draft != nullptr) {
+        RETORT_CHECK(plan_drafts(plan, options, *draft));
+        page_bytes += Decoder::page_bytes(*draft);
+    }
     const std::int64_t one_sequence = pages_for(plan.context_length);
     if (options.cache_bytes > 0) {
         plan.page_count = options.cache_bytes / page_bytes;
@@ -154,15 +177,22 @@ std::int64_t Scheduler::Sequence::logit_rows() const {
         // The prompt's last token predicts none of the prompt.
         return samples_after_step() ? taking : std::min(taking, prompt_size - 1 - computed);
     }
-    return samples_after_step() ? 1 : 0;
+    return sampled_rows();
 }
 
-Scheduler::Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed)
+Scheduler::Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed,
+                     std::optional<model::Weights> draft)
     : plan_(plan),
       default_seed_(default_seed),
       decoder_(std::move(weights), plan.page_count, plan.context_length,
-               plan.prefill_chunk + plan.max_sequences),
-      cache_(plan.page_count) {}
+               plan.prefill_chunk + plan.max_sequences * (1 + plan.draft_tokens)),
+      cache_(plan.page_count) {
+    if (draft) {
+        drafter_ = std::make_unique<Drafter>(std::move(*draft), plan.page_count, plan.context_length,
+                                             plan.prefill_chunk + plan.max_sequences * usual_draft_reading,
+                                             config().vocab_size);
+    }
+}
 
 void Scheduler::add(ScheduledRequest request) {
     const auto prompt_size = static_cast<std::int64_t>(request.request.prompt.size());
@@ -235,10 +265,19 @@ bool Scheduler::try_start(ScheduledRequest& request) {
     sequence->page_need = need + static_cast<std::int64_t>(match.pages.size());
     sequence->pages = std::move(match.pages);
     if (match.partial_tokens > 0) {
-        sequence->pages.push_back(cache_.allocate());
+        // Before the page is taken: it may be the very same.
+        const std::int64_t drafted =
+            drafter_ ? std::min(drafter_->valid_tokens(match.partial_page), match.partial_tokens) : 0;
+        sequence->pages.push_back(take_page());
         if (sequence->pages.back() != match.partial_page) {
             decoder_.copy_page(match.partial_page, sequence->pages.back());
         }
+        if (drafter_) drafter_->page_copied(match.partial_page, sequence->pages.back(), drafted);
+    }
+    if (drafter_) {
+        const Request& started = sequence->scheduled.request;
+        sequence->draft.enabled = started.max_tokens > 1 && !started.hook.choose;
+        sequence->draft.computed = drafter_->computed_of(sequence->pages);
     }
     prompt_tokens_ += static_cast<std::uint64_t>(sequence->prompt_size);
     prefix_hits_ += static_cast<std::uint64_t>(sequence->cached);
@@ -259,16 +298,26 @@ void Scheduler::admit() {
     }
 }
 
+std::int32_t Scheduler::take_page() {
+    const std::int32_t page = cache_.allocate();
+    if (drafter_) drafter_->page_taken(page);
+    return page;
+}
+
+void Scheduler::provide_pages(Sequence& sequence) {
+    while (static_cast<std::int64_t>(sequence.pages.size()) <
+           pages_for(sequence.computed + sequence.taking)) {
+        sequence.pages.push_back(take_page());
+    }
+}
+
 void Scheduler::choose_tokens() {
     std::int64_t budget = plan_.prefill_chunk;
     for (auto& sequence : running_) {
         const bool decodes = sequence->computed >= sequence->prompt_size;
         sequence->taking = decodes ? sequence->pending() : std::min(budget, sequence->pending());
         if (!decodes) budget -= sequence->taking;
-        while (static_cast<std::int64_t>(sequence->pages.size()) <
-               pages_for(sequence->computed + sequence->taking)) {
-            sequence->pages.push_back(cache_.allocate());
-        }
+        provide_pages(*sequence);
     }
 }
 
@@ -295,6 +344,7 @@ void Scheduler::run_model() {
         if (rows > 0) wanted.push_back({sequence.get(), next_row, rows});
         next_row += segments.back().logit_rows;
     }
+    if (segments.empty()) return;  // all wait for the draft model
     const std::span<float> logits = decoder_.step(segments);
     const std::int64_t vocab = config().vocab_size;
     const auto read = [&](std::int64_t i) {
@@ -323,7 +373,28 @@ void Scheduler::read_rows(Sequence& sequence, std::span<float> rows) const {
         }
     }
     if (sequence.samples_after_step()) {
-        sequence.sampled = sequence.sampler.sample(sequence.tokens, rows.last(vocab));
+        sample_rows(sequence, rows.last(static_cast<std::size_t>(sequence.sampled_rows()) * vocab));
+    }
+}
+
+// rows (1 + proposals, vocab). In order, as without a draft: what is drawn at a place is known before the next.
+void Scheduler::sample_rows(Sequence& sequence, std::span<float> rows) const {
+    const auto vocab = static_cast<std::size_t>(config().vocab_size);
+    const auto proposals = static_cast<std::size_t>(sequence.draft.count);
+    const std::size_t known = sequence.tokens.size() - proposals;
+    for (std::size_t i = 0; i <= proposals; ++i) {
+        const auto context = std::span(sequence.tokens).first(known + i);
+        const auto row = rows.subspan(i * vocab, vocab);
+        Result<TokenEvent> event = i == proposals
+                                       ? sequence.sampler.sample(context, row)
+                                       : sequence.sampler.verify(context, row, sequence.tokens[known + i],
+                                                                 sequence.draft.probabilities[i]);
+        if (!event) {
+            sequence.sampling = tl::unexpected(event.error());
+            return;
+        }
+        sequence.sampled.push_back(std::move(*event));
+        if (i < proposals && sequence.sampled.back().token != sequence.tokens[known + i]) return;
     }
 }
 
@@ -331,31 +402,64 @@ void Scheduler::step() {
     admit();
     if (running_.empty()) return;
     choose_tokens();
+    if (drafter_) choose_drafts();
     run_model();
     for (auto& sequence : running_) advance(*sequence);
     std::erase_if(running_, [](const auto& sequence) { return sequence->finished; });
 }
 
-void Scheduler::advance(Sequence& sequence) {
-    const bool samples = sequence.samples_after_step();
-    sequence.computed += sequence.taking;
-    sequence.taking = 0;
+void Scheduler::publish(Sequence& sequence) {
     for (; static_cast<std::int64_t>(sequence.published + 1) * page_tokens <= sequence.computed;
          ++sequence.published) {
+        const std::int32_t own = sequence.pages[sequence.published];
         cache_.publish(sequence.pages, sequence.published,
                        std::span(sequence.tokens).subspan(sequence.published * page_tokens, page_tokens));
+        const std::int32_t now = sequence.pages[sequence.published];
+        if (drafter_ && now != own) drafter_->page_replaced(own, now);
     }
+}
+
+void Scheduler::advance(Sequence& sequence) {
+    const bool samples = sequence.samples_after_step();
+    const std::int64_t proposals = sequence.draft.count;
+    const bool decodes = sequence.computed >= sequence.prompt_size;
+    sequence.tokens.resize(sequence.tokens.size() - static_cast<std::size_t>(proposals));
+    sequence.computed += sequence.taking - proposals;
+    sequence.taking = 0;
+    if (sequence.draft.enabled) {
+        const auto stand = std::max<std::int64_t>(0, static_cast<std::int64_t>(sequence.sampled.size()) - 1);
+        drafter_->keep(sequence.draft, sequence.pages,
+                       static_cast<std::int64_t>(sequence.tokens.size()) + stand);
+        sequence.drafted_tokens += proposals;
+        sequence.draft_hits += stand;
+        drafted_tokens_ += static_cast<std::uint64_t>(proposals);
+        draft_hits_ += static_cast<std::uint64_t>(stand);
+    }
+    publish(sequence);
     if (!samples) {
         if (sequence.computed == sequence.prompt_size && sequence.scheduled.request.max_tokens == 0) {
             finish_prompt(sequence);
         }
         return;
     }
-    if (!sequence.sampled) return finish(sequence, tl::unexpected(sequence.sampled.error()));
+    if (decodes) ++sequence.steps;
+    const std::vector<TokenEvent> events = std::exchange(sequence.sampled, {});
+    for (std::size_t i = 0; i < events.size() && !sequence.finished; ++i) {
+        if (i > 0) {  // its keys and values are there: the step ran it as a proposal
+            ++sequence.computed;
+            publish(sequence);
+        }
+        take_token(sequence, events[i]);
+    }
+    if (!sequence.finished && !sequence.sampling) finish(sequence, tl::unexpected(sequence.sampling.error()));
+}
+
+// The next token of the answer.
+void Scheduler::take_token(Sequence& sequence, const TokenEvent& event) {
     const Request& request = sequence.scheduled.request;
-    const TokenEvent& event = *sequence.sampled;
     if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), event.token) !=
         request.stop_tokens.end()) {
+        sequence.stop = event;
         return finish(sequence, FinishReason::stop);
     }
     sequence.tokens.push_back(event.token);
@@ -374,7 +478,10 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason) {
     completion.completion_tokens = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.prompt_size;
     completion.queue_seconds = sequence.queue_seconds;
     completion.prompt = std::move(sequence.prompt_events);
-    if (reason == FinishReason::stop && sequence.sampled) completion.stop = *sequence.sampled;
+    completion.stop = sequence.stop;
+    completion.steps = sequence.steps;
+    completion.drafted_tokens = sequence.drafted_tokens;
+    completion.draft_hits = sequence.draft_hits;
     finish(sequence, std::move(completion));
 }
 
@@ -416,6 +523,8 @@ EngineStatistics Scheduler::statistics() const {
     statistics.prompt_tokens = prompt_tokens_;
     statistics.generated_tokens = generated_tokens_;
     statistics.prefix_cache_hits = prefix_hits_;
+    statistics.drafted_tokens = drafted_tokens_;
+    statistics.draft_hits = draft_hits_;
     return statistics;
 }
 

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "generate/decoder.h"
+#include "generate/drafter.h"
 #include "generate/engine.h"
 #include "generate/page_cache.h"
 #include "generate/sampler.h"
@@ -28,15 +30,20 @@ struct SchedulerPlan {
     std::int64_t max_sequences = 0;
     std::int64_t prefill_chunk = 0;
     std::int64_t page_count = 0;
+    std::int64_t draft_tokens = 0;
+    std::int64_t draft_sequences = 0;
 };
-Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options);
+// draft: of the draft model, if there is one.
+Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options,
+                                     const model::ModelConfig* draft = nullptr);
 
 // What is wrong with a request, before it is queued.
 Status check_request(const Request& request, const model::ModelConfig& config, std::int64_t context_length);
 
 class Scheduler {
   public:
-    Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed);
+    Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uint64_t default_seed,
+              std::optional<model::Weights> draft = std::nullopt);
 
     // The request passed check_request().
     void add(ScheduledRequest request);
@@ -63,7 +70,14 @@ class Scheduler {
         std::int64_t page_need = 0;  // pages that the longest answer comes to
         std::vector<std::int32_t> pages;
         std::int64_t taking = 0;  // tokens of the step under way
-        Result<TokenEvent> sampled;
+        DraftState draft;
+        // Of the step under way: the draft's proposals that stand, and one token of the model's own.
+        std::vector<TokenEvent> sampled;
+        Status sampling;                 // why there are fewer
+        std::optional<TokenEvent> stop;  // that ended the answer
+        std::int64_t steps = 0;
+        std::int64_t drafted_tokens = 0;
+        std::int64_t draft_hits = 0;
         bool finished = false;
         double queue_seconds = 0;
         std::vector<TokenEvent> prompt_events;  // one a token of the prompt but the first, when asked for
@@ -76,6 +90,10 @@ class Scheduler {
         [[nodiscard]] bool samples_after_step() const {
             return ends_prompt_or_decodes() && scheduled.request.max_tokens > 0;
         }
+        // Rows of logits that say what comes next: after the last known token, and after each proposal.
+        [[nodiscard]] std::int64_t sampled_rows() const {
+            return samples_after_step() ? 1 + draft.count : 0;
+        }
         // Rows of logits that the step must give.
         [[nodiscard]] std::int64_t logit_rows() const;
     };
@@ -84,9 +102,17 @@ class Scheduler {
     bool try_start(ScheduledRequest& request);
     [[nodiscard]] bool worth_waiting(const Request& request) const;
     void choose_tokens();
+    void choose_drafts();
+    [[nodiscard]] DraftTask draft_task(Sequence& sequence, std::int64_t& budget) const;
+    [[nodiscard]] bool drafts_now(const Sequence& sequence) const;
+    void provide_pages(Sequence& sequence);
     void run_model();
     void read_rows(Sequence& sequence, std::span<float> rows) const;
+    void sample_rows(Sequence& sequence, std::span<float> rows) const;
     void advance(Sequence& sequence);
+    void take_token(Sequence& sequence, const TokenEvent& event);
+    void publish(Sequence& sequence);
+    std::int32_t take_page();
     void finish(Sequence& sequence, Result<Completion> result);
     void finish(Sequence& sequence, FinishReason reason);
     void finish_prompt(Sequence& sequence);
@@ -95,11 +121,14 @@ class Scheduler {
     std::uint64_t default_seed_;
     Decoder decoder_;
     PageCache cache_;
+    std::unique_ptr<Drafter> drafter_;  // null: every token by the model alone
     std::deque<ScheduledRequest> waiting_;
     std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
     std::uint64_t prompt_tokens_ = 0;
     std::uint64_t generated_tokens_ = 0;
     std::uint64_t prefix_hits_ = 0;
+    std::uint64_t drafted_tokens_ = 0;
+    std::uint64_t draft_hits_ = 0;
 };
 
 }  // namespace retort::generate
