@@ -12,6 +12,7 @@ void add_bench(Commands& commands) {
     add_bench_tokenize(commands, bench);
     add_bench_prefill(commands, bench);
     add_bench_decode(commands, bench);
+    add_bench_speculate(commands, bench);
     add_bench_batch(commands, bench);
     add_bench_load(commands, bench);
 }

@@ -20,6 +20,8 @@ namespace {
 
 struct Options {
     std::string model;
+    std::string draft;
+    std::int64_t draft_tokens = 4;
     std::string prompt;
     ChatSettings settings;
     std::int64_t seed = -1;
@@ -109,7 +111,9 @@ Status answer_once(ChatSession& session, const std::string& prompt, bool hide_re
                                             {"prompt_tokens", answer.completion.prompt_tokens},
                                             {"completion_tokens", answer.completion.completion_tokens},
                                             {"first_token_seconds", answer.first_token_seconds},
-                                            {"tokens_per_second", decode_rate(answer)}};
+                                            {"tokens_per_second", decode_rate(answer)},
+                                            {"drafted_tokens", answer.completion.drafted_tokens},
+                                            {"draft_hits", answer.completion.draft_hits}};
         fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
     } else {
         printer.end();
@@ -129,6 +133,10 @@ void print_speed(const ChatSession& session, const ChatAnswer& answer) {
     if (answer.completion.finish_reason == generate::FinishReason::length)
         cut = ", cut by max_tokens or the context";
     if (answer.completion.finish_reason == generate::FinishReason::cancelled) cut = ", stopped";
+    if (answer.completion.drafted_tokens > 0) {
+        cut += fmt::format(", {} of {} guesses kept", answer.completion.draft_hits,
+                           answer.completion.drafted_tokens);
+    }
     fmt::print(stderr, "\033[2m[{} tokens, {:.1f} tokens/s, first after {:.2f} s, context {}/{}{}]\033[0m\n",
                answer.completion.completion_tokens, decode_rate(answer), answer.first_token_seconds,
                session.used_tokens(), session.context_length(), cut);
@@ -229,7 +237,8 @@ Status run(const Options& options, const CommonOptions& common) {
     generate::EngineOptions engine;
     engine.context_length = options.context;
     engine.max_sequences = 1;
-    RETORT_TRY(LoadedModel model, load_model(options.model, engine));
+    engine.draft_tokens = options.draft_tokens;
+    RETORT_TRY(LoadedModel model, load_model(options.model, engine, options.draft));
     ChatSession session(model, settings);
     if (interactive) return converse(session, model.name, options.hide_reasoning, common.quiet);
     return answer_once(session, prompt, options.hide_reasoning, common.json);
@@ -259,6 +268,12 @@ void add_chat(Commands& commands) {
                    "tokens of conversation to hold; 0: the model's own, at most 8192")
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
+    app.add_option("--draft", options->draft,
+                   "a small model of the same tokenizer that guesses tokens ahead: the same answers, sooner")
+        ->type_name("MODEL");
+    app.add_option("--draft-tokens", options->draft_tokens, "guesses a step, at most")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{64}));
     app.add_flag("--hide-reasoning", options->hide_reasoning, "do not show what stands in <think>…</think>");
 
     constexpr auto group = "Sampling";

@@ -21,6 +21,7 @@ namespace {
 
 struct Options {
     std::string model;
+    std::string draft;
     serve::ServerOptions server;
     generate::EngineOptions engine;
     std::string key_file;
@@ -109,7 +110,7 @@ Status run(const Options& given, const CommonOptions& common) {
     options.engine.cache_bytes = options.cache_megabytes << 20U;
     // Listens first, so that a port in use is known at once and /health says 503 while the weights load.
     RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
-    RETORT_TRY(LoadedModel model, load_model(path.string(), options.engine));
+    RETORT_TRY(LoadedModel model, load_model(path.string(), options.engine, options.draft));
     server->set_model(served_model(model));
     announce(
         options, common, *server, options.server.model_id,
@@ -191,6 +192,18 @@ void add_serve(Commands& commands) {
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
     app.add_option("--sequences", options->engine.max_sequences, "answers generated together")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}));
+    app.add_option("--draft", options->draft,
+                   "a small model of the same tokenizer that guesses tokens ahead: the same answers, sooner")
+        ->needs(model)
+        ->type_name("MODEL");
+    app.add_option("--draft-tokens", options->engine.draft_tokens, "guesses a step, at most")
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{64}));
+    app.add_option(
+           "--draft-sequences", options->engine.draft_sequences,
+           "answers generated together above which nothing is guessed, but for sampled ones with a seed")
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}));
     app.add_option("--cache", options->cache_megabytes,

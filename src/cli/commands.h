@@ -82,6 +82,7 @@ void add_bench_train(Commands& commands, CLI::App& bench);
 void add_bench_tokenize(Commands& commands, CLI::App& bench);
 void add_bench_prefill(Commands& commands, CLI::App& bench);
 void add_bench_decode(Commands& commands, CLI::App& bench);
+void add_bench_speculate(Commands& commands, CLI::App& bench);
 void add_bench_batch(Commands& commands, CLI::App& bench);
 void add_bench_load(Commands& commands, CLI::App& bench);
 

@@ -46,14 +46,32 @@ bool template_mentions(const text::TextModel& text, std::string_view word) {
     return text.chat_template.source().find(word) != std::string::npos;
 }
 
+Result<model::Weights> load_draft(std::string_view draft, const LoadedModel& model) {
+    RETORT_TRY(const std::filesystem::path path, resolve_model(draft));
+    RETORT_TRY(const text::TextModel text, text::load_text_model(path));
+    if (text.tokenizer.hash() != model.text.tokenizer.hash()) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "draft model {}: its tokenizer is not that of {}; a draft must have the same, as a student "
+            "distilled from it has",
+            path.string(), model.path.string());
+    }
+    return model::load_weights(path);
+}
+
 }  // namespace
 
-Result<LoadedModel> load_model(std::string_view path_or_name, const generate::EngineOptions& options) {
+Result<LoadedModel> load_model(std::string_view path_or_name, const generate::EngineOptions& options,
+                               std::string_view draft) {
     RETORT_TRY(std::filesystem::path path, resolve_model(path_or_name));
     RETORT_TRY(text::TextModel text, text::load_text_model(path));
     RETORT_TRY(model::Weights weights, model::load_weights(path));
     LoadedModel model{path, model_display_name(path), std::move(text), nullptr};
-    RETORT_TRY(model.engine, generate::Engine::create(std::move(weights), options));
+    std::optional<model::Weights> draft_weights;
+    if (!draft.empty()) {
+        RETORT_TRY(draft_weights, load_draft(draft, model));
+    }
+    RETORT_TRY(model.engine, generate::Engine::create(std::move(weights), options, std::move(draft_weights)));
     return model;
 }
 

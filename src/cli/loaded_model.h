@@ -22,8 +22,10 @@ struct LoadedModel {
     std::unique_ptr<generate::Engine> engine;
 };
 
-// A path or a name, as resolve_model takes it. Moves keep the engine's address.
-Result<LoadedModel> load_model(std::string_view path_or_name, const generate::EngineOptions& options);
+// A path or a name, as resolve_model takes it. Moves keep the engine's address. draft: the same of a small
+// model of the same tokenizer that proposes tokens; empty: none.
+Result<LoadedModel> load_model(std::string_view path_or_name, const generate::EngineOptions& options,
+                               std::string_view draft = {});
 
 // The conversation as the model's own template writes it, ready for the answer.
 Result<std::string> render_conversation(const text::TextModel& text, const api::ChatRequest& request);

@@ -61,9 +61,9 @@ void Drafter::step(std::span<DraftTask* const> tasks) {
         if (task->propose == 0) continue;
         assert(state.computed == static_cast<std::int64_t>(task->tokens->size()));
         std::vector<float> probabilities;
-        const std::optional<std::int32_t> token = task->sampler->propose(
-            std::span(*task->tokens).last(static_cast<std::size_t>(state.count)), row(logits, index++),
-            probabilities);
+        const std::optional<std::int32_t> token =
+            task->sampler->propose(std::span(*task->tokens).last(static_cast<std::size_t>(state.count)),
+                                   row(logits, index++), probabilities);
         if (!token) {  // damaged weights: the large model goes on alone
             task->propose = state.count;
             continue;

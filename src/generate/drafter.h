@@ -1,6 +1,6 @@
-// The small model of speculative decoding: it reads what the large one reads and proposes the next tokens. Its
-// keys and values lie in pages of the same numbers as the large model's, so that one page cache keeps both.
-// Knows neither requests nor the large model; a wrong proposal costs time, never a wrong token.
+// The small model of speculative decoding: it reads what the large one reads and proposes the next tokens.
+// Its keys and values lie in pages of the same numbers as the large model's, so that one page cache keeps
+// both. Knows neither requests nor the large model; a wrong proposal costs time, never a wrong token.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +30,9 @@ struct DraftTask {
     DraftState* state = nullptr;
     Sampler* sampler = nullptr;
     std::vector<std::int32_t>* tokens = nullptr;  // proposals are added
-    std::span<const std::int32_t> pages;  // enough for all tokens, and for the proposals but the last
-    std::int64_t read = 0;                // tokens to read from state->computed on
-    std::int64_t propose = 0;             // at most; above 0 only if that reads all there are
+    std::span<const std::int32_t> pages;          // enough for all tokens, and for the proposals but the last
+    std::int64_t read = 0;                        // tokens to read from state->computed on
+    std::int64_t propose = 0;                     // at most; above 0 only if that reads all there are
 };
 
 class Drafter {
@@ -65,9 +65,9 @@ class Drafter {
 
     Decoder decoder_;
     std::int64_t vocab_size_;
-    std::vector<std::int32_t> valid_;       // of each page: leading tokens that this model computed
+    std::vector<std::int32_t> valid_;         // of each page: leading tokens that this model computed
     std::vector<std::int32_t> known_tokens_;  // the step's, those outside its vocabulary replaced
-    std::vector<float> padded_;             // (vocab_size_), where its own vocabulary is smaller
+    std::vector<float> padded_;               // (vocab_size_), where its own vocabulary is smaller
 };
 
 }  // namespace retort::generate

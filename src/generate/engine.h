@@ -74,13 +74,13 @@ struct Completion {
     std::int64_t prompt_tokens = 0;
     std::int64_t cached_tokens = 0;  // of the prompt, found in the KV cache
     std::int64_t completion_tokens = 0;
-    double queue_seconds = 0;        // until it got a slot
-    std::optional<TokenEvent> stop;  // the stop token, where one ended the answer
-    std::vector<TokenEvent> prompt;  // its tokens but the first, each given those before it
-    std::vector<float> embedding;    // (hidden): mean over the prompt of the last layer's normed output
-    std::int64_t steps = 0;             // of the model, after the one that ended the prompt
-    std::int64_t drafted_tokens = 0;    // proposed by the draft model
-    std::int64_t draft_hits = 0;        // of these, kept
+    double queue_seconds = 0;         // until it got a slot
+    std::optional<TokenEvent> stop;   // the stop token, where one ended the answer
+    std::vector<TokenEvent> prompt;   // its tokens but the first, each given those before it
+    std::vector<float> embedding;     // (hidden): mean over the prompt of the last layer's normed output
+    std::int64_t steps = 0;           // of the model, after the one that ended the prompt
+    std::int64_t drafted_tokens = 0;  // proposed by the draft model
+    std::int64_t draft_hits = 0;      // of these, kept
 };
 
 struct EngineOptions {
@@ -88,9 +88,9 @@ struct EngineOptions {
     std::int64_t max_sequences = 16;   // decoded together
     std::int64_t cache_bytes = 0;      // 0: what max_sequences need, at most a quarter of memory
     std::int64_t prefill_chunk = 256;  // prompt tokens a step, so that decoding others is not held up
-    // With a draft model: tokens that it proposes a step, at most. Where more requests than draft_sequences run,
-    // a machine has enough to do without it: those whose answer does not depend on it (greedy, or without a
-    // seed) then go on alone.
+    // With a draft model: tokens that it proposes a step, at most. Where more requests than draft_sequences
+    // run, a machine has enough to do without it: those whose answer does not depend on it (greedy, or
+    // without a seed) then go on alone.
     std::int64_t draft_tokens = 4;
     std::int64_t draft_sequences = 4;
 };

@@ -204,8 +204,7 @@ void Sampler::fill_distribution(std::span<const float> logits, const LargestLogi
         return;
     }
     probabilities.resize(logits.size());
-    const double total =
-        exponentials(logits, largest.value, 1.0F / parameters_.temperature, probabilities);
+    const double total = exponentials(logits, largest.value, 1.0F / parameters_.temperature, probabilities);
     const auto scale = static_cast<float>(1.0 / total);
     for (float& probability : probabilities) probability *= scale;
 }

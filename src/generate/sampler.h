@@ -28,9 +28,9 @@ class Sampler {
     // finite.
     Result<TokenEvent> sample(std::span<const std::int32_t> context, std::span<float> logits);
 
-    // A small model's guess at the next token, for verify(): drawn from the same steps over its own logits, but
-    // without the hook. drafted: guesses before it in this step, the end of the context. probabilities (vocab):
-    // what it was drawn from; empty at temperature 0. Nothing if the logits are not finite.
+    // A small model's guess at the next token, for verify(): drawn from the same steps over its own logits,
+    // but without the hook. drafted: guesses before it in this step, the end of the context. probabilities
+    // (vocab): what it was drawn from; empty at temperature 0. Nothing if the logits are not finite.
     std::optional<std::int32_t> propose(std::span<const std::int32_t> drafted, std::span<float> logits,
                                         std::vector<float>& probabilities);
 

@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::int64_t page_tokens = tensor::kv_page_tokens;
 
-
 std::int64_t pages_for(std::int64_t tokens) {
     return (tokens + page_tokens - 1) / page_tokens;
 }
@@ -77,9 +76,8 @@ Status plan_drafts(SchedulerPlan& plan, const EngineOptions& options, const mode
                     options.draft_tokens, options.draft_sequences);
     }
     if (options.context_length > draft.context_length) {
-        return fail(ErrorCode::invalid_argument,
-                    "context length {}: the draft model was made for at most {}", options.context_length,
-                    draft.context_length);
+        return fail(ErrorCode::invalid_argument, "context length {}: the draft model was made for at most {}",
+                    options.context_length, draft.context_length);
     }
     plan.context_length = std::min(plan.context_length, draft.context_length);
     plan.draft_tokens = options.draft_tokens;
@@ -377,7 +375,8 @@ void Scheduler::read_rows(Sequence& sequence, std::span<float> rows) const {
     }
 }
 
-// rows (1 + proposals, vocab). In order, as without a draft: what is drawn at a place is known before the next.
+// rows (1 + proposals, vocab). In order, as without a draft: what is drawn at a place is known before the
+// next.
 void Scheduler::sample_rows(Sequence& sequence, std::span<float> rows) const {
     const auto vocab = static_cast<std::size_t>(config().vocab_size);
     const auto proposals = static_cast<std::size_t>(sequence.draft.count);

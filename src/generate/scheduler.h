@@ -91,9 +91,7 @@ class Scheduler {
             return ends_prompt_or_decodes() && scheduled.request.max_tokens > 0;
         }
         // Rows of logits that say what comes next: after the last known token, and after each proposal.
-        [[nodiscard]] std::int64_t sampled_rows() const {
-            return samples_after_step() ? 1 + draft.count : 0;
-        }
+        [[nodiscard]] std::int64_t sampled_rows() const { return samples_after_step() ? 1 + draft.count : 0; }
         // Rows of logits that the step must give.
         [[nodiscard]] std::int64_t logit_rows() const;
     };

@@ -1,4 +1,5 @@
-// The scheduler's part that has to do with a draft model: who may use it, what it reads, how much it proposes.
+// The scheduler's part that has to do with a draft model: who may use it, what it reads, how much it
+// proposes.
 #include <algorithm>
 
 #include "generate/scheduler.h"

@@ -11,8 +11,8 @@
 namespace retort::generate {
 
 // `drafted` was drawn from `draft` (vocab, sum 1). Kept with probability min(1, p/q); otherwise a draw from
-// max(0, p − q), normalised, which never is `drafted`. `target`: p (vocab, sum 1). Whatever q is, the result is
-// distributed as p.
+// max(0, p − q), normalised, which never is `drafted`. `target`: p (vocab, sum 1). Whatever q is, the result
+// is distributed as p.
 std::int32_t accept_or_replace(std::int32_t drafted, std::span<const float> draft,
                                std::span<const float> target, base::RandomStream& random);
 

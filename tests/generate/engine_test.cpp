@@ -9,7 +9,7 @@
 #include <future>
 #include <thread>
 
-#include "generate/scheduler.h"
+#include "driver.h"
 #include "tiny_model.h"
 
 namespace retort::generate {
@@ -18,57 +18,9 @@ namespace {
 using tensor::DType;
 using Tokens = std::vector<std::int32_t>;
 
-struct Outcome {
-    Tokens tokens;
-    std::vector<TokenEvent> events;
-    std::optional<Result<Completion>> result;
-};
-
-Request request_for(Tokens prompt, std::int64_t max_tokens, float temperature = 0) {
-    Request request;
-    request.prompt = std::move(prompt);
-    request.max_tokens = max_tokens;
-    request.sampling.temperature = temperature;
-    request.sampling.seed = 5;
-    return request;
-}
-
-// A scheduler driven by the test itself.
-class Driver {
-  public:
-    Driver(model::Weights weights, const EngineOptions& options)
-        : config_(weights.config), scheduler_(std::move(weights), plan(options), 1) {}
-
-    std::shared_ptr<Outcome> add(Request request) {
-        auto outcome = std::make_shared<Outcome>();
-        EXPECT_TRUE(check_request(request, config_, plan_.context_length));
-        scheduler_.add({next_++, std::move(request),
-                        [outcome](const TokenEvent& event) {
-                            outcome->tokens.push_back(event.token);
-                            outcome->events.push_back(event);
-                            return true;
-                        },
-                        [outcome](Result<Completion> result) { outcome->result = std::move(result); }});
-        return outcome;
-    }
-    void run() {
-        for (int steps = 0; !scheduler_.idle(); ++steps) {
-            ASSERT_LT(steps, 10000);
-            scheduler_.step();
-        }
-    }
-    Scheduler& scheduler() { return scheduler_; }
-
-  private:
-    const SchedulerPlan& plan(const EngineOptions& options) {
-        plan_ = *plan_scheduler(config_, options);
-        return plan_;
-    }
-    model::ModelConfig config_;
-    SchedulerPlan plan_;
-    Scheduler scheduler_;
-    std::uint64_t next_ = 1;
-};
+using test::Driver;
+using test::Outcome;
+using test::request_for;
 
 Tokens alone(const char* shape, const Request& request) {
     Driver driver(test::tiny_weights(shape, DType::q4_1), {.context_length = 256, .max_sequences = 1});
