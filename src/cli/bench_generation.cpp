@@ -135,4 +135,41 @@ void print_bench_head(const BenchModel& model, const MachineLimit& limit) {
                model.weight_bytes() * 1e-6);
 }
 
+void add_bench_model(CLI::App& app, std::string& model) {
+    app.add_option("model", model, "a GGUF file, a Hugging Face folder, or a name under models/")->required();
+}
+
+void add_bench_count(CLI::App& app, const char* name, std::int64_t& count, const char* meaning) {
+    app.add_option(name, count, meaning)->check(CLI::PositiveNumber)->capture_default_str();
+}
+
+void end_bench_options(Commands& commands, CLI::App& app, int& repeats) {
+    app.add_option("--repeats", repeats, "the best counts")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    commands.add_json_option(app);
+}
+
+void report_share_of_gemm(const BenchModel& model, const MachineLimit& limit, bool as_json,
+                          const nlohmann::json& own, const std::string& what, double tokens,
+                          const Timing& timing, double flops) {
+    const double rate = flops / timing.best;
+    if (as_json) {
+        nlohmann::json json = bench_json(model, limit);
+        json.update(own);
+        json.update({{"tokens_per_second", tokens / timing.best},
+                     {"tokens_per_second_median", tokens / timing.median},
+                     {"flops_per_second", rate},
+                     {"share_of_gemm_f32", rate / limit.gemm_f32}});
+        if (limit.gemm_bf16 > 0) json["share_of_gemm_bf16"] = rate / limit.gemm_bf16;
+        fmt::print("{}\n", json.dump());
+        return;
+    }
+    print_bench_head(model, limit);
+    fmt::print("{}: {:.1f} tokens/s, {:.1f} GFLOP/s: {:.0f} % of f32 GEMM", what, tokens / timing.best,
+               rate * 1e-9, 100 * rate / limit.gemm_f32);
+    if (limit.gemm_bf16 > 0) fmt::print(", {:.0f} % of bf16", 100 * rate / limit.gemm_bf16);
+    fmt::print("\n");
+}
+
 }  // namespace retort::cli

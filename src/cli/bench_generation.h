@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cli/commands.h"
 #include "generate/decoder.h"
 
 namespace retort::cli {
@@ -64,8 +65,20 @@ struct Timing {
 };
 Result<Timing> time_repeats(int repeats, const std::function<double()>& work);
 
+// Options that these benchmarks have in common, in the order of their pages: the model first, what is the
+// benchmark's own next, then these.
+void add_bench_model(CLI::App& app, std::string& model);
+void add_bench_count(CLI::App& app, const char* name, std::int64_t& count, const char* meaning);
+void end_bench_options(Commands& commands, CLI::App& app, int& repeats);
+
 // Machine, model and limits, as every benchmark's JSON begins.
 nlohmann::json bench_json(const BenchModel& model, const MachineLimit& limit);
 void print_bench_head(const BenchModel& model, const MachineLimit& limit);
+
+// A result that the GEMM rate bounds: `tokens` in `timing`, at `flops` a run. own: the benchmark's name and
+// settings; what: the same in words.
+void report_share_of_gemm(const BenchModel& model, const MachineLimit& limit, bool as_json,
+                          const nlohmann::json& own, const std::string& what, double tokens,
+                          const Timing& timing, double flops);
 
 }  // namespace retort::cli
