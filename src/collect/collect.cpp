@@ -131,6 +131,32 @@ Status write_records(const CollectOptions& options, const std::vector<Item>& ite
     return base::write_file_atomic(options.output / "failed.jsonl", std::string_view(failed));
 }
 
+// A run that only failed is an error: what follows it would train on nothing. Prompts that the teacher will
+// never take are none beside answers that are there.
+Status check_something_came(const CollectOptions& options, const CollectReport& report) {
+    const std::int64_t refused = report.rejected + report.too_long;
+    const bool failed = report.gave_up > 0 || (report.there_before == 0 && refused > 0);
+    if (report.asked > 0 || !failed) return {};
+    const auto usual =
+        std::max_element(report.failures.begin(), report.failures.end(),
+                         [](const auto& one, const auto& other) { return one.second < other.second; });
+    std::vector<std::string> counts;
+    if (report.gave_up > 0)
+        counts.push_back(
+            fmt::format("{} given up after {} tries each", report.gave_up, options.max_attempts));
+    if (report.rejected > 0) counts.push_back(fmt::format("{} rejected", report.rejected));
+    if (report.too_long > 0) counts.push_back(fmt::format("{} too long for the teacher", report.too_long));
+    const std::size_t others = report.failures.size() - 1;
+    return fail(
+        ErrorCode::network,
+        "{} answered none of {} requests: {}; {} of them: {}{}; {} has each. The same command asks "
+        "again",
+        options.endpoints.front().url, report.gave_up + refused, fmt::join(counts, ", "), usual->second,
+        usual->first,
+        others == 0 ? std::string() : fmt::format(" (and {} other reason{})", others, others == 1 ? "" : "s"),
+        (options.output / "failed.jsonl").string());
+}
+
 // Terms and licences stay with the data, by hash: a later run under other terms does not overwrite them.
 Status keep_terms(const CollectOptions& options, const Terms& terms) {
     const std::string name = "terms-" + terms.sha256.substr(0, 12) + terms.extension;
@@ -205,6 +231,7 @@ Result<CollectReport> collect(const CollectOptions& options) {
     RETORT_CHECK(write_records(options, items, store, report));
     RETORT_CHECK(
         base::write_file_atomic(options.output / "report.json", std::string_view(report_json(report))));
+    RETORT_CHECK(check_something_came(options, report));
     return report;
 }
 

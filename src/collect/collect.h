@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,7 +57,8 @@ struct CollectReport {
     double seconds = 0;
     int peak_in_flight = 0;
     std::uint64_t torn_bytes = 0;
-    std::string stopped;  // why before the end; empty: it is complete
+    std::string stopped;                           // why before the end; empty: it is complete
+    std::map<std::string, std::int64_t> failures;  // of this run, for good: reason → requests
     data::Manifest manifest;
 };
 
@@ -72,6 +74,7 @@ std::string forecast_text(const Forecast& forecast, const Budget& budget);
 
 // An error (dead teacher, bad key, full disk, Ctrl-C, refused terms) leaves all that was answered in the
 // journal; a budget that ends the run is no error but `stopped`, with records.jsonl of what there is.
+// An error, with all that came kept, when a run ends without one answer and requests were given up.
 Result<CollectReport> collect(const CollectOptions& options);
 
 std::string report_json(const CollectReport& report);

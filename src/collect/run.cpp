@@ -246,6 +246,7 @@ Status Run::settle_answer(Item& item, const Finished& finished, double now) {
 }
 
 Status Run::settle_failure(Item& item, const Outcome& outcome, std::string_view kind) {
+    ++report_.failures[outcome.reason];
     return store_.add(Failure{.id = item.id,
                               .prompt_id = options_.prompts[item.prompt].id,
                               .sample = item.request.sample,

@@ -314,6 +314,37 @@ TEST(Collect, faults_of_single_prompts_do_not_end_the_run) {
     EXPECT_EQ(teacher.requests() - before, 1 + 1 + 3);
 }
 
+TEST(Collect, a_run_of_failures_alone_is_an_error_and_resumes) {
+    const fs::path folder = scratch("all_given_up");
+    bool mended = false;
+    Teacher teacher([&mended](int count, const std::string& prompt, const formats::Json& body) -> Reply {
+        if (!mended) return {.status = 500};
+        return plain(count, prompt, body);
+    });
+    CollectOptions options = options_for(folder, teacher.url(), 3);
+    options.max_attempts = 2;
+    options.dead_after = 1000;
+    auto report = collect(options);
+    ASSERT_FALSE(report);
+    for (const char* what : {"none of 3 requests", "3 given up after 2 tries", "500", "failed.jsonl"}) {
+        EXPECT_NE(report.error().message.find(what), std::string::npos) << report.error().message;
+    }
+    EXPECT_TRUE(fs::exists(options.output / "report.json"));
+    mended = true;
+    report = collect(options);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(report->asked, 3);
+    // Answers that are there stay; a run that adds none to them and gives up still says so.
+    mended = false;
+    options.prompts.push_back(options.prompts.front());
+    options.prompts.back().id = "another";
+    options.prompts.back().messages.back().content = "another";
+    report = collect(options);
+    ASSERT_FALSE(report);
+    EXPECT_NE(report.error().message.find("none of 1 requests"), std::string::npos);
+    EXPECT_EQ(data::read_records(options.output / "records.jsonl")->size(), 3U);
+}
+
 TEST(Collect, a_bad_key_ends_the_run_at_once) {
     Teacher teacher([](int, const std::string&, const formats::Json&) -> Reply {
         return {.status = 401, .error_code = "invalid_api_key"};

@@ -132,6 +132,17 @@ class Collect(E2eTest):
         self.assertEqual((report["asked"], report["gave_up"], report["rejected"]), (30, 0, 0), report)
         self.assertEqual(len(self.answers()), 30)
 
+    def test_given_up_is_an_error_that_resumes(self):
+        self.prompts(3)
+        self.teacher.statuses = [500] * 6
+        done = self.retort(*self.arguments("-q", "--max-attempts", 2), status=1)
+        for what in ("none of 3 requests", "3 given up after 2 tries", "500", "failed.jsonl"):
+            self.assertIn(what, done.stderr)
+        self.assertEqual(len((self.folder / "answers/failed.jsonl").read_text().splitlines()), 3)
+        report = json.loads(self.retort(*self.arguments("-q", "--json")).stdout)
+        self.assertEqual((report["asked"], report["gave_up"]), (3, 0))
+        self.assertEqual(len(self.answers()), 3)
+
     def test_ctrl_c_keeps_answers(self):
         self.prompts(200)
         self.teacher.delay = 0.05
