@@ -7,6 +7,8 @@
 namespace retort::base {
 
 double monotonic_seconds();
+// Processor time of all this process's threads so far.
+double process_cpu_seconds();
 std::int64_t unix_milliseconds();
 // "2026-11-24T06:03:52Z" for a Unix time in seconds; now when none is given.
 std::string utc_text(std::int64_t unix_seconds);

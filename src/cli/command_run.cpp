@@ -179,6 +179,9 @@ class Run {
     }
 
     [[nodiscard]] fs::path train_records() const { return folder_.path() / "curate" / "train.jsonl"; }
+    [[nodiscard]] fs::path validation_records() const {
+        return folder_.path() / "curate" / "validation.jsonl";
+    }
     [[nodiscard]] fs::path test_records() const {
         return folder_.path() / (recipe_.has_problems ? "problems/held_out.jsonl" : "curate/test.jsonl");
     }
@@ -197,6 +200,9 @@ class Run {
                        {"method", start.method},
                        {"layers", start.layers},
                        {"row_length", recipe_.student.options.row_length}};
+        if (!start.width.none())
+            inputs["width"] = {start.width.intermediate, start.width.heads, start.width.hidden,
+                               start.importance_samples};
         if (!start.fresh.empty()) {
             RETORT_TRY(const base::Sha256 hash, base::sha256_file(start.fresh));
             inputs["fresh"] = {base::to_hex(hash), start.seed};
@@ -248,17 +254,29 @@ class Run {
                        {"row_length", options.row_length},
                        {"seed", options.train.seed},
                        {"dtype", variant.settings.dtype}};
-        if (variant.settings.is_on_policy) return own_answers_variant(variant, options, std::move(inputs));
+        if (variant.settings.is_on_policy) {
+            options.train.eval_every = 0;  // measured by what they answer
+            return own_answers_variant(variant, options, std::move(inputs));
+        }
+        const bool watched = options.train.eval_every > 0;
+        if (watched)
+            inputs["held_out"] = {curated_.files["validation.jsonl"], options.train.eval_every,
+                                  options.train.patience};
         const auto work = [&](const fs::path& folder) -> Status {
             options.output = folder;
+            if (watched) options.held_out = validation_records();
             if (variant.answers_only) {
                 options.records = folder / "answers.jsonl";
                 RETORT_CHECK(write_without_reasoning(train_records(), options.records));
+                if (watched) {
+                    options.held_out = folder / "held_out_answers.jsonl";
+                    RETORT_CHECK(write_without_reasoning(validation_records(), options.held_out));
+                }
             }
             return train::distill(options).map([](const train::DistillReport&) {});
         };
         RETORT_TRY(trained_[variant.name], folder_.stage("distill-" + variant.name, inputs, work,
-                                                         {.scratch_files = {"checkpoint.bin"}}));
+                                                         {.scratch_files = {"checkpoint.bin", "best.bin"}}));
         return {};
     }
 
@@ -343,6 +361,28 @@ class Run {
         return {};
     }
 
+    [[nodiscard]] const RecipeVariant* find_variant(const std::string& name) const {
+        const auto found = std::find_if(recipe_.variants.begin(), recipe_.variants.end(),
+                                        [&](const RecipeVariant& one) { return one.name == name; });
+        return found == recipe_.variants.end() ? nullptr : &*found;
+    }
+    // Whether `name` is the variant itself or one that it goes on from.
+    [[nodiscard]] bool leads_to(const std::string& name, const RecipeVariant& variant) const {
+        for (const RecipeVariant* one = &variant; one != nullptr; one = find_variant(one->after))
+            if (one->name == name) return true;
+        return false;
+    }
+    [[nodiscard]] fs::path metrics_of(const RecipeVariant& variant) const {
+        return folder_.path() / ("distill-" + variant.name) / "metrics.jsonl";
+    }
+    // All that a variant's weights went through.
+    [[nodiscard]] std::vector<fs::path> history_of(const RecipeVariant& variant) const {
+        std::vector<fs::path> files;
+        for (const RecipeVariant* one = &variant; one != nullptr; one = find_variant(one->after))
+            files.push_back(metrics_of(*one));
+        return files;
+    }
+
     Status compare() {
         const std::string last = recipe_.variants.back().name;
         CompareOptions options;
@@ -365,11 +405,14 @@ class Run {
                                   shipped(last),
                                   "the start, untrained",
                                   {},
-                                  {}});
+                                  {},
+                                  {},
+                                  false});
         for (const RecipeVariant& variant : recipe_.variants) {
             const train::ObjectiveKind objective = variant.settings.options.train.objective.kind;
             const bool own_answers = variant.settings.is_on_policy;
             const bool with_teacher = objective != train::ObjectiveKind::ce || own_answers;
+            const bool on_the_way = leads_to(variant.name, recipe_.variants.back());
             ComparedModel model;
             model.key = variant.name;
             model.name = own_answers    ? "Student on its own answers"
@@ -377,7 +420,7 @@ class Run {
                                         : "Student on text alone";
             if (recipe_.variants.size() > 2) model.name += " (" + variant.name + ")";
             model.role = &variant == &recipe_.variants.back() ? evaluate::Role::distilled
-                         : with_teacher                       ? evaluate::Role::other
+                         : with_teacher || on_the_way         ? evaluate::Role::other
                                                               : evaluate::Role::text_only;
             model.path = variant_model(variant.name);
             model.shipped = shipped(last);
@@ -388,7 +431,9 @@ class Run {
                                      : variant.answers_only ? "the teacher's answers without reasoning"
                                                             : "the teacher's answers",
                                      variant.after.empty() ? "" : ", after " + variant.after);
-            model.metrics = folder_.path() / ("distill-" + variant.name) / "metrics.jsonl";
+            model.metrics = metrics_of(variant);
+            model.history = history_of(variant);
+            model.is_rival = !on_the_way;
             options.models.push_back(std::move(model));
         }
         ComparedModel file;

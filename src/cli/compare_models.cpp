@@ -81,10 +81,14 @@ std::size_t answered_prompts(const HeldOut& held_out, const CompareOptions& opti
     return std::min(held_out.prompts.size(), static_cast<std::size_t>(options.task_prompts));
 }
 
+struct RenderedPrompts {
+    std::vector<std::vector<std::int32_t>> tokens;
+    bool starts_in_reasoning = false;  // the template has opened <think> already
+};
+
 // The first `count` prompts as the model's own template renders them.
-Result<std::vector<std::vector<std::int32_t>>> render_prompts(const LoadedModel& local,
-                                                              const HeldOut& held_out, std::size_t count) {
-    std::vector<std::vector<std::int32_t>> prompts;
+Result<RenderedPrompts> render_prompts(const LoadedModel& local, const HeldOut& held_out, std::size_t count) {
+    RenderedPrompts prompts;
     for (std::size_t i = 0; i < count; ++i) {
         const data::Record& record = held_out.records[held_out.prompts[i]];
         auto request = conversation_request(local, record.request.messages);
@@ -92,17 +96,24 @@ Result<std::vector<std::vector<std::int32_t>>> render_prompts(const LoadedModel&
             return fail_from(request.error(),
                              fmt::format("{}: prompt \"{}\"", local.path.string(), record.prompt_id));
         }
-        prompts.push_back(std::move(request->tokens.prompt));
+        prompts.starts_in_reasoning = request->starts_in_reasoning;
+        prompts.tokens.push_back(std::move(request->tokens.prompt));
     }
     return prompts;
 }
 
-Result<evaluate::TaskScore> score_task(std::span<const std::string> texts, const HeldOut& held_out,
-                                       const data::Verifier& verifier) {
+// What is said after the reasoning; nothing where it was never closed.
+std::string without_reasoning(std::string_view text, bool starts_in_reasoning) {
+    generate::ReasoningSplitter splitter(starts_in_reasoning);
+    return splitter.push(text).content + splitter.finish().content;
+}
+
+Result<evaluate::TaskScore> score_task(std::span<const std::string> texts, bool starts_in_reasoning,
+                                       const HeldOut& held_out, const data::Verifier& verifier) {
     std::optional<base::Error> problem;
     evaluate::TaskScore score = evaluate::score_answers(texts, [&](std::string_view text, std::size_t i) {
-        const auto verdict =
-            verifier.check(std::string(text), held_out.records[held_out.prompts[i]].metadata);
+        const auto verdict = verifier.check(without_reasoning(text, starts_in_reasoning),
+                                            held_out.records[held_out.prompts[i]].metadata);
         if (!verdict && !problem) problem = verdict.error();
         return verdict && verdict->passed;
     });
@@ -121,10 +132,11 @@ Result<Answers> answer_task(LoadedModel& local, const HeldOut& held_out, const C
         return local.text.tokenizer.decode(ids, true);
     };
     RETORT_TRY(evaluate::GeneratedAnswers generated,
-               evaluate::answer_prompts(*local.engine, prompts, how, decode));
+               evaluate::answer_prompts(*local.engine, prompts.tokens, how, decode));
     Answers answers{std::move(generated.texts), std::nullopt};
     if (options.verifier) {
-        RETORT_TRY(answers.score, score_task(answers.texts, held_out, *options.verifier));
+        RETORT_TRY(answers.score,
+                   score_task(answers.texts, prompts.starts_in_reasoning, held_out, *options.verifier));
     }
     return answers;
 }
@@ -137,8 +149,8 @@ Status add_cost(evaluate::ModelEntry& entry, const fs::path& shipped, const Held
     RETORT_TRY(LoadedModel local, load_model(shipped.string(), {}));
     if (!speeds.contains(shipped)) {
         RETORT_TRY(const auto prompts, render_prompts(local, held_out, 1));
-        RETORT_TRY(speeds[shipped],
-                   evaluate::measure_decoding(*local.engine, prompts, {.tokens = options.speed_tokens}));
+        RETORT_TRY(speeds[shipped], evaluate::measure_decoding(*local.engine, prompts.tokens,
+                                                               {.tokens = options.speed_tokens}));
     }
     const evaluate::DecodeSpeed& speed = speeds.at(shipped);
     entry.values["tokens_per_second"] = speed.tokens_per_second;
@@ -165,6 +177,42 @@ const ComparedModel* find_role(const CompareOptions& options, evaluate::Role rol
     const auto found = std::find_if(options.models.begin(), options.models.end(),
                                     [role](const ComparedModel& model) { return model.role == role; });
     return found == options.models.end() ? nullptr : &*found;
+}
+
+// What it cost to train, all trainings it went through together.
+Status add_training_cost(evaluate::ModelEntry& entry, const ComparedModel& model) {
+    evaluate::TrainingCost cost;
+    for (const fs::path& file : model.history) {
+        RETORT_TRY(const evaluate::TrainingCost one, evaluate::read_training_cost(file));
+        cost += one;
+    }
+    if (cost.tokens + cost.sampled_tokens == 0) return {};
+    entry.values["training_gflop"] = cost.flop * 1e-9;
+    entry.values["training_cpu_seconds"] = cost.cpu_seconds;
+    entry.values["training_tokens"] = cost.tokens;
+    if (cost.sampled_tokens > 0) entry.values["sampled_tokens"] = cost.sampled_tokens;
+    return {};
+}
+
+// Other ways to train the same student: does the distilled one do the task better, and what did each cost?
+Status add_rival_findings(evaluate::ComparisonReport& report, const CompareOptions& options,
+                          const ComparedModel& distilled,
+                          const std::map<std::string, evaluate::TaskScore>& tasks) {
+    const evaluate::ModelEntry& ours = *evaluate::find_model(report, distilled.key);
+    for (const ComparedModel& rival : options.models) {
+        if (!rival.is_rival || rival.key == distilled.key) continue;
+        const evaluate::ModelEntry& theirs = *evaluate::find_model(report, rival.key);
+        const bool asked_before = find_role(options, evaluate::Role::text_only) == &rival;
+        if (!asked_before && tasks.contains(distilled.key) && tasks.contains(rival.key)) {
+            RETORT_TRY(const stats::Estimate difference,
+                       evaluate::task_difference(tasks.at(distilled.key), tasks.at(rival.key)));
+            report.findings.push_back(
+                evaluate::separation(evaluate::standard_metric("task"), ours, theirs, difference));
+        }
+        const auto ratio = evaluate::training_cost_finding(theirs, ours);
+        if (ratio) report.findings.push_back(*ratio);
+    }
+    return {};
 }
 
 // Does the distilled student beat the student before, and the one trained on text alone?
@@ -196,7 +244,7 @@ Status add_findings(evaluate::ComparisonReport& report, const CompareOptions& op
             evaluate::standard_metric("task"), *evaluate::find_model(report, distilled->key),
             *evaluate::find_model(report, other->key), difference));
     }
-    return {};
+    return add_rival_findings(report, options, *distilled, tasks);
 }
 
 }  // namespace
@@ -235,7 +283,8 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
     }
 
     std::vector<ComparedModel> all = options.models;
-    all.insert(all.begin(), {"teacher", "Teacher", evaluate::Role::teacher, options.teacher, {}, {}, {}, {}});
+    all.insert(all.begin(),
+               {"teacher", "Teacher", evaluate::Role::teacher, options.teacher, {}, {}, {}, {}, {}, false});
     std::vector<Answers> answers(all.size());
     std::map<std::string, evaluate::TaskScore> tasks;
     SpeedOfFile speeds;
@@ -263,6 +312,7 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
                 curve.objective = model.objective;
                 report.curves.push_back(std::move(curve));
             }
+            RETORT_CHECK(add_training_cost(entry, model));
         }
         RETORT_CHECK(add_generation(entry, model, *held_out, options, answers[i], speeds));
         if (answers[i].score) tasks.emplace(model.key, *answers[i].score);

@@ -22,8 +22,10 @@ struct ComparedModel {
     std::filesystem::path path;     // whose logits and answers are measured
     std::filesystem::path shipped;  // the file whose size and speed count; empty: path
     std::string note;
-    std::filesystem::path metrics;  // metrics.jsonl of its training; may be empty
-    std::string objective;          // of that training
+    std::filesystem::path metrics;               // metrics.jsonl of its training; may be empty
+    std::string objective;                       // of that training
+    std::vector<std::filesystem::path> history;  // metrics.jsonl of all trainings it went through: its cost
+    bool is_rival = false;  // another way to train the same student: the distilled one is held against it
 };
 
 struct CompareOptions {

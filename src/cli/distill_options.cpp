@@ -107,6 +107,17 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     command.add_option("--layer-choice", start.method, "which layers to keep: influence or even")
         ->capture_default_str();
     command.add_option("--layers", start.layers, "keep exactly these layers, as 0,1,2,29")->delimiter(',');
+    command.add_option("--keep-channels", start.width.intermediate,
+                       "of each MLP, so many channels, those that do most (0: all)");
+    command.add_option("--keep-heads", start.width.heads,
+                       "of each layer's attention, so many heads, in whole groups (0: all)");
+    command.add_option("--keep-hidden", start.width.hidden,
+                       "so many channels of the residual stream (0: all)");
+    command
+        .add_option("--importance-samples", start.importance_samples,
+                    "conversations of the records that channels and heads are judged on")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     command
         .add_option("--objective", settings.objective,
                     "ce (the text alone), or against the teacher's distribution: fkl, rkl, jsd, skew-fkl, "
@@ -152,6 +163,14 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     command.add_option("--rows-per-micro-batch", train.rows_per_micro_batch, "packed rows in memory at once")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    command.add_option(
+        "--eval-every", train.eval_every,
+        "measure the loss of --held-out every so many steps and keep the best weights (0: never)");
+    command
+        .add_option("--patience", train.patience,
+                    "end after so many measurements without a better one (0: never)")
+        ->capture_default_str();
+    command.add_option("--held-out", settings.options.held_out, "records to measure, never trained on");
     command.add_option("--seed", train.seed, "of the order of the rows")->capture_default_str();
     command.add_option("--dtype", settings.dtype, "of products: auto, f32 or bf16")->capture_default_str();
     command.add_flag("--recompute", train.recompute,
@@ -171,6 +190,10 @@ Status read_student_table(const formats::TomlTable& table, DistillSettings& sett
     RETORT_TRY(const std::int64_t seed, table.integer_or("seed", static_cast<std::int64_t>(start.seed), 0));
     start.seed = static_cast<std::uint64_t>(seed);
     RETORT_TRY(start.keep_layers, table.integer_or("keep_layers", start.keep_layers, 0, 10000));
+    RETORT_TRY(start.width.intermediate, table.integer_or("keep_channels", start.width.intermediate, 0));
+    RETORT_TRY(start.width.heads, table.integer_or("keep_heads", start.width.heads, 0));
+    RETORT_TRY(start.width.hidden, table.integer_or("keep_hidden", start.width.hidden, 0));
+    RETORT_TRY(start.importance_samples, table.integer_or("importance_samples", start.importance_samples, 1));
     RETORT_TRY(start.method, table.choice_or("layer_choice", start.method, {"influence", "even"}));
     RETORT_TRY(const std::vector<double> layers, table.has("layers")
                                                      ? table.numbers("layers")
@@ -203,6 +226,8 @@ Status read_distill_table(const formats::TomlTable& table, DistillSettings& sett
                table.integer_or("rows_per_micro_batch", train.rows_per_micro_batch, 1, 100000));
     RETORT_TRY(const std::int64_t seed, table.integer_or("seed", static_cast<std::int64_t>(train.seed), 0));
     train.seed = static_cast<std::uint64_t>(seed);
+    RETORT_TRY(train.eval_every, table.integer_or("eval_every", train.eval_every, 0));
+    RETORT_TRY(train.patience, table.integer_or("patience", train.patience, 0));
     RETORT_TRY(settings.dtype, table.choice_or("dtype", settings.dtype, {"auto", "f32", "bf16"}));
     RETORT_TRY(train.recompute, table.boolean_or("recompute", train.recompute));
     RETORT_TRY(train.checkpoint_steps, table.integer_or("checkpoint_steps", train.checkpoint_steps, 0));

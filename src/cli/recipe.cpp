@@ -100,6 +100,11 @@ Status read_variants(const TomlTable& distill, Recipe& recipe) {
         if (grpo && !recipe.curate.verifier) {
             return distill.error_at("objective", "grpo is rewarded by a verifier: give [curate] verifier");
         }
+        if (variant.settings.options.train.eval_every > 0 && recipe.curate.validation_share <= 0 &&
+            !variant.settings.is_on_policy) {
+            return distill.error_at(
+                "eval_every", "held-out loss is of the validation records: give [curate] validation_share");
+        }
     }
     return {};
 }

@@ -9,8 +9,8 @@ namespace retort::evaluate {
 
 namespace {
 
-const std::array<MetricInfo, 10>& standard_metrics() {
-    static const std::array<MetricInfo, 10> metrics = {{
+const std::array<MetricInfo, 14>& standard_metrics() {
+    static const std::array<MetricInfo, 14> metrics = {{
         {"nll", "Held-out NLL", "nats per token",
          "How surprising the teacher's held-out answers are to the model, per token.", NumberFormat::plain, 3,
          Better::lower},
@@ -35,6 +35,16 @@ const std::array<MetricInfo, 10>& standard_metrics() {
         {"joules_per_1000_tokens", "Energy", "J per 1,000 tokens",
          "Energy of the processor package per 1,000 generated tokens, idle included.", NumberFormat::plain, 1,
          Better::lower},
+        {"training_gflop", "Training arithmetic", "GFLOP",
+         "Operations of all trainings that the weights went through: forward, backward, the teacher's beside "
+         "them, and sampling. Not the teacher's answers, which were collected before.",
+         NumberFormat::plain, 0, Better::neither},
+        {"training_cpu_seconds", "Training CPU time", "s", "Processor time of all cores for the same.",
+         NumberFormat::plain, 0, Better::neither},
+        {"training_tokens", "Tokens trained on", "", "Each as often as it was read.", NumberFormat::count, 2,
+         Better::neither},
+        {"sampled_tokens", "Tokens sampled", "", "Of the student's own answers, in training.",
+         NumberFormat::count, 2, Better::neither},
     }};
     return metrics;
 }
@@ -133,6 +143,30 @@ Finding separation(const MetricInfo& metric, const ModelEntry& a, const ModelEnt
                                  gain < 0 ? difference_interval(metric, -gain_high, -gain_low)
                                           : difference_interval(metric, gain_low, gain_high),
                                  away_from_zero ? "" : ", which holds 0");
+    return finding;
+}
+
+std::optional<Finding> training_cost_finding(const ModelEntry& rival, const ModelEntry& ours) {
+    const auto ratio = [&](const char* key) -> std::optional<double> {
+        const auto theirs = rival.values.find(key);
+        const auto own = ours.values.find(key);
+        if (theirs == rival.values.end() || own == ours.values.end() || own->second.value <= 0)
+            return std::nullopt;
+        return theirs->second.value / own->second.value;
+    };
+    const auto operations = ratio("training_gflop");
+    const auto seconds = ratio("training_cpu_seconds");
+    if (!operations || !seconds) return std::nullopt;
+    Finding finding;
+    finding.text =
+        fmt::format("Compute: {} had {:.2f} times the arithmetic and {:.2f} times the CPU time of {}",
+                    rival.name, *operations, *seconds, ours.name);
+    const auto shown = [](const ModelEntry& model) {
+        return fmt::format("{:.0f} GFLOP, {:.0f} CPU-seconds", model.values.at("training_gflop").value,
+                           model.values.at("training_cpu_seconds").value);
+    };
+    finding.detail =
+        fmt::format("{} against {}, all trainings that each went through", shown(rival), shown(ours));
     return finding;
 }
 

@@ -29,6 +29,9 @@ Reliability reliability_of(std::string model_key, const PairScores& scores, Side
 Finding separation(const MetricInfo& metric, const ModelEntry& a, const ModelEntry& b,
                    const stats::Estimate& difference);
 
+// How much more or less a rival's training took than ours; none where one of them has no figures.
+std::optional<Finding> training_cost_finding(const ModelEntry& rival, const ModelEntry& ours);
+
 // The outcome in a sentence or two: how the distilled student stands to the teacher, and to the same student
 // trained on text alone. Empty without a distilled student.
 std::string summary_of(const ComparisonReport& report);

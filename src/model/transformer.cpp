@@ -113,6 +113,17 @@ std::span<const float> Transformer::layer_input(std::int64_t layer) const {
     return {inputs_.data() + layer * size, static_cast<std::size_t>(size)};
 }
 
+Transformer::LayerView Transformer::layer_view(std::int64_t layer, std::int64_t tokens) const {
+    assert(options_.training && !options_.recompute);
+    const LayerActivations& from = layers_[static_cast<std::size_t>(layer)];
+    const ModelConfig& config = layout_.config;
+    const auto rows = [tokens](const tensor::Buffer<float>& buffer, std::int64_t width) {
+        return std::span<const float>(buffer.data(), static_cast<std::size_t>(tokens * width));
+    };
+    return {rows(from.attention, config.query_size()), rows(from.middle, config.hidden_size),
+            rows(from.gate_up, 2 * config.intermediate_size)};
+}
+
 void Transformer::linear(const ParameterView& parameters, std::int64_t weight, const float* x,
                          std::int64_t tokens, std::int64_t rows, std::int64_t cols, float beta, float* y) {
     if (parameters.bf16 == nullptr) {

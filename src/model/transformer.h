@@ -50,6 +50,15 @@ class Transformer {
     // result at layer_count. Only with options.training.
     [[nodiscard]] std::span<const float> layer_input(std::int64_t layer) const;
 
+    // What layer `layer` computed in the last forward(), `tokens` rows of each. Only with options.training
+    // and without recompute.
+    struct LayerView {
+        std::span<const float> attention;  // (tokens, query_size): the heads' results, end to end
+        std::span<const float> middle;     // (tokens, hidden): residual stream between attention and MLP
+        std::span<const float> gate_up;    // (tokens, 2·intermediate): gate, then up
+    };
+    [[nodiscard]] LayerView layer_view(std::int64_t layer, std::int64_t tokens) const;
+
     [[nodiscard]] static std::int64_t memory_bytes(const ModelConfig& config, std::int64_t max_tokens,
                                                    const TransformerOptions& options);
 

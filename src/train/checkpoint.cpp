@@ -25,12 +25,15 @@ nlohmann::ordered_json to_json(const StepRecord& r) {
                                    {"tokens", r.tokens},
                                    {"trained_tokens", r.trained_tokens},
                                    {"seconds", r.seconds},
+                                   {"cpu_seconds", r.cpu_seconds},
+                                   {"flop", r.flop},
                                    {"peak_share", r.peak_share}};
     if (r.sampled_tokens > 0) {
         json["correct"] = r.correct;
         json["entropy"] = r.entropy;
         json["sampled_tokens"] = r.sampled_tokens;
     }
+    if (r.held_out) json["held_out"] = *r.held_out;
     return json;
 }
 
@@ -46,6 +49,9 @@ StepRecord record_from(const nlohmann::json& json) {
     r.tokens = json.at("tokens").get<std::int64_t>();
     r.trained_tokens = json.at("trained_tokens").get<std::int64_t>();
     r.seconds = json.at("seconds").get<double>();
+    r.cpu_seconds = json.value("cpu_seconds", 0.0);
+    r.flop = json.value("flop", 0.0);
+    if (json.contains("held_out")) r.held_out = json.at("held_out").get<double>();
     r.peak_share = json.value("peak_share", 0.0);  // absent in checkpoints of older builds
     r.correct = json.value("correct", 0.0);
     r.entropy = json.value("entropy", 0.0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,10 +24,13 @@ struct StepRecord {
     std::int64_t tokens = 0;
     std::int64_t trained_tokens = 0;
     double seconds = 0;
+    double cpu_seconds = 0;  // of all threads
+    double flop = 0;        // operations: the student's, the teacher's and those of sampling (compute_cost.h)
     double peak_share = 0;  // of the machine's measured GEMM rate; 0: not measured
     double correct = 0;     // on-policy, with a verifier: share of the sampled answers
     double entropy = 0;     // on-policy: of the student at sampled tokens, in nats
     std::int64_t sampled_tokens = 0;
+    std::optional<double> held_out;  // loss per token of held-out text, where it was measured after this step
 };
 
 struct CheckpointHeader {

@@ -60,6 +60,38 @@ Result<std::vector<std::int64_t>> choose_layers(const model::Parameters& from, c
     return model::most_influential_layers(influence, start.keep_layers);
 }
 
+// Minitron's advice: at most a third of any width at once.
+void warn_of_much(const model::ModelConfig& config, const model::WidthTarget& target) {
+    const struct {
+        const char* what;
+        std::int64_t now;
+        std::int64_t kept;
+    } widths[] = {{"MLP channels", config.intermediate_size, target.intermediate},
+                  {"heads", config.head_count, target.heads},
+                  {"hidden channels", config.hidden_size, target.hidden}};
+    for (const auto& [what, now, kept] : widths) {
+        if (kept > 0 && 3 * (now - kept) > now) {
+            spdlog::warn(
+                "{} of {} {} go at once: up to a third, training, and again keeps more of the teacher",
+                now - kept, now, what);
+        }
+    }
+}
+
+Result<model::Parameters> narrower(const model::Parameters& from, const StudentStart& start,
+                                   std::span<const data::PackedBatch> rows) {
+    warn_of_much(from.layout.config, start.width);
+    std::vector<model::TokenBatch> batches;
+    std::int64_t samples = 0;
+    for (const data::PackedBatch& row : rows) {
+        if (samples >= start.importance_samples) break;
+        batches.push_back({row.tokens, row.positions, row.sequence_starts});
+        samples += static_cast<std::int64_t>(row.sequence_starts.size()) - 1;
+    }
+    spdlog::info("start: importance of channels and heads on {} conversations", samples);
+    return model::prune_width(from, batches, start.width);
+}
+
 Result<model::Parameters> fresh_student(const StudentStart& start, const text::Tokenizer& tokenizer) {
     RETORT_TRY(const model::ModelConfig config,
                model::read_fresh_config(start.fresh,
@@ -84,11 +116,14 @@ Result<model::Parameters> start_student(const model::Parameters* teacher, const 
                     "the student has nothing to start from: give --student, --fresh or --teacher");
     }
     RETORT_TRY(kept, choose_layers(*from, options.start, rows));
-    if (!kept.empty()) return model::keep_layers(*from, kept);
-    if (own) return std::move(*own);
-    std::vector<std::int64_t> all;
-    for (std::int64_t l = 0; l < from->layout.config.layer_count; ++l) all.push_back(l);
-    return model::keep_layers(*from, all);
+    std::vector<std::int64_t> layers = kept;
+    if (layers.empty()) {
+        if (own && options.start.width.none()) return std::move(*own);
+        for (std::int64_t l = 0; l < from->layout.config.layer_count; ++l) layers.push_back(l);
+    }
+    RETORT_TRY(model::Parameters student, model::keep_layers(*from, layers));
+    if (options.start.width.none()) return student;
+    return narrower(student, options.start, rows);
 }
 
 fs::path text_source(const DistillOptions& options) {
@@ -104,9 +139,13 @@ Result<std::unique_ptr<PreparedRun>> prepare(const DistillOptions& options) {
     }
     RETORT_TRY(text::TextModel text, text::load_text_model(text_source(options)));
     auto prepared =
-        std::make_unique<PreparedRun>(PreparedRun{std::move(text), {}, {}, {}, {}, {}, {}, {}, {}, {}});
+        std::make_unique<PreparedRun>(PreparedRun{std::move(text), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     RETORT_TRY(prepared->examples, load_examples(options.records, prepared->text, options.row_length));
     RETORT_TRY(prepared->rows, data::pack(prepared->examples, options.row_length));
+    if (!options.held_out.empty()) {
+        RETORT_TRY(const auto examples, load_examples(options.held_out, prepared->text, options.row_length));
+        RETORT_TRY(prepared->held_out, data::pack(examples, options.row_length));
+    }
     if (!options.teacher.empty()) {
         RETORT_TRY(const text::TextModel teacher_text, text::load_text_model(options.teacher));
         if (teacher_text.tokenizer.hash() != prepared->text.tokenizer.hash() &&
@@ -197,6 +236,7 @@ Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) 
     train_options.folder = options.output;
     train_options.bf16 = report.bf16;
     train_options.data_hash = data_hash(prepared->rows);
+    train_options.held_out = prepared->held_out;
     if (options.measure_machine) {
         RETORT_TRY(const double rate, tensor::gemm_rate({1024, 1024, 1024}, report.bf16, 0.3));
         train_options.machine_gflops = rate * 1e-9;
@@ -246,6 +286,9 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
         {"tokens", report.train.tokens},
         {"trained_tokens", report.train.trained_tokens},
         {"final_loss", last.loss},
+        {"best_step", report.train.best_step},
+        {"cpu_seconds", report.train.cpu_seconds},
+        {"flop", report.train.flop},
     };
     return json.dump(2) + "\n";
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/prune_width.h"
 #include "text/text_model.h"
 #include "train/trainer.h"
 
@@ -25,12 +26,16 @@ struct StudentStart {
     std::string method = "influence";      // or "even"; how keep_layers are chosen
     std::vector<std::int64_t> layers;      // these and no others, when given
     std::int64_t influence_tokens = 4096;  // of the training text, to measure influence on
+    model::WidthTarget width;              // then the layers are made narrower
+    std::int64_t importance_samples =
+        512;  // conversations of the training text that say what is kept of them
 };
 
 struct DistillOptions {
-    std::filesystem::path teacher;  // may be empty with objective ce and a start of its own
-    std::filesystem::path cache;    // a logit cache in place of the teacher's weights; may be empty
-    std::filesystem::path records;  // curated, as data::read_records reads them
+    std::filesystem::path teacher;   // may be empty with objective ce and a start of its own
+    std::filesystem::path cache;     // a logit cache in place of the teacher's weights; may be empty
+    std::filesystem::path records;   // curated, as data::read_records reads them
+    std::filesystem::path held_out;  // records whose loss is measured as it goes (train.eval_every); or empty
     StudentStart start;
     std::int64_t row_length = 512;
     bool auto_dtype = true;  // bf16 where the machine has it
@@ -58,6 +63,7 @@ struct PreparedRun {
     std::optional<model::Parameters> teacher;  // only where the run needs it
     std::vector<data::Example> examples;
     std::vector<data::PackedBatch> rows;
+    std::vector<data::PackedBatch> held_out;
     std::vector<std::int64_t> kept;
     model::Parameters student;
     std::optional<CachedTargets> cache;

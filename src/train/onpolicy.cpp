@@ -6,17 +6,16 @@
 #include <memory>
 #include <numeric>
 
-#include "base/clock.h"
-#include "base/file.h"
 #include "base/hash.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "tensor/adamw.h"
 #include "train/batches.h"
+#include "train/compute_cost.h"
 #include "train/fused_head.h"
 #include "train/onpolicy_batch.h"
+#include "train/run_steps.h"
 
 namespace retort::train {
 
@@ -63,6 +62,10 @@ Status check_inputs(const model::Parameters& student, const OnPolicyInputs& inpu
     const std::string_view name = on_policy_name(options.kind);
     if (inputs.prompts.empty())
         return fail(ErrorCode::invalid_argument, "{}: there are no prompts to answer", name);
+    if (options.train.eval_every > 0) {
+        return fail(ErrorCode::invalid_argument,
+                    "{} is measured by what it answers, not by held-out loss: leave --eval-every out", name);
+    }
     if (options.kind == OnPolicyKind::grpo && inputs.verifier == nullptr) {
         return fail(ErrorCode::invalid_argument, "grpo needs a verifier: it is what answers are rewarded by");
     }
@@ -101,6 +104,7 @@ struct Scorer {
         bf16 = tensor::Buffer<std::uint16_t>(scored.layout.total);
         tensor::convert_to_bf16(scored.values.data(), bf16.data(), scored.layout.total);
     }
+    [[nodiscard]] const model::ModelConfig& config() const { return parameters.layout.config; }
     HeadInput run(const model::TokenBatch& batch) {
         const model::ParameterView view{parameters.values.data(), bf16.empty() ? nullptr : bf16.data()};
         return {&parameters.layout, view, transformer.forward(view, batch)};
@@ -133,17 +137,14 @@ class Run {
 
     OptimiserState& state() { return state_; }
 
-    Result<StepRecord> step(std::int64_t index, const Schedule& schedule) {
-        const double start = base::monotonic_seconds();
+    Result<StepRecord> step(std::int64_t index, double rate) {
         StepRecord record;
-        record.step = index + 1;
-        record.learning_rate = learning_rate(schedule, index);
+        record.learning_rate = rate;
         if (options_.kind == OnPolicyKind::gkd) {
             RETORT_CHECK(gkd_step(index, record));
         } else {
             RETORT_CHECK(policy_step(index, record));
         }
-        record.seconds = base::monotonic_seconds() - start;
         return record;
     }
 
@@ -187,6 +188,25 @@ class Run {
         return values;
     }
 
+    [[nodiscard]] const model::ModelConfig& config() const { return student_.layout.config; }
+    // Who says what each sampled token is worth; null where only rewards do.
+    [[nodiscard]] Scorer* scorer() const {
+        return options_.kind == OnPolicyKind::opd ? teacher_.get() : reference_.get();
+    }
+
+    // Prompts once, answers a token at a time.
+    [[nodiscard]] double sampling_flop(std::span<const SampledAnswer> answers) const {
+        TokenCounts counts;
+        for (const auto& prompt : prompts_)
+            counts += count_continuation(0, static_cast<std::int64_t>(prompt.size()), 0);
+        for (const SampledAnswer& answer : answers) {
+            const auto length = static_cast<std::int64_t>(answer.tokens.size());
+            counts +=
+                count_continuation(static_cast<std::int64_t>(prompts_[answer.prompt].size()), length, length);
+        }
+        return forward_flop(config(), counts);
+    }
+
     Status policy_step(std::int64_t index, StepRecord& record) {
         RETORT_TRY(const std::vector<SampledAnswer> answers, sample(index));
         RETORT_TRY(const std::vector<double> earned, rewards(answers, record));
@@ -197,9 +217,13 @@ class Run {
         for (const SampledAnswer& answer : answers)
             sampled += static_cast<std::int64_t>(answer.tokens.size());
         record.sampled_tokens = sampled;
+        record.flop += sampling_flop(answers);
         RETORT_TRY(PolicyBatch batch, make_policy_batch(answers, prompts_, advantages,
                                                         grpo && options_.kl == 0, options_.row_length));
         score(batch);
+        const TokenCounts counts = count_tokens(batch.rows);
+        record.flop += static_cast<double>(3 * options_.updates) * forward_flop(config(), counts);
+        if (const Scorer* scored_by = scorer()) record.flop += forward_flop(scored_by->config(), counts);
         PolicySums sums;
         for (std::int64_t update = 0; update < options_.updates && !batch.rows.empty(); ++update) {
             sums = {};
@@ -236,6 +260,7 @@ class Run {
         RETORT_CHECK(rewards(answers, record));
         for (const SampledAnswer& answer : answers)
             record.sampled_tokens += static_cast<std::int64_t>(answer.tokens.size());
+        record.flop += sampling_flop(answers);
         const std::vector<float> advantages(answers.size(), 1.0F);
         RETORT_TRY(const PolicyBatch batch,
                    make_policy_batch(answers, prompts_, advantages, false, options_.row_length));
@@ -254,9 +279,13 @@ class Run {
         tensor::TokenLossWeights weights = loss_weights(options_.train.objective);
         weights.scale = trained > 0 ? 1.0F / static_cast<float>(trained) : 0.0F;
         LossSums sums;
+        TokenCounts counts;
         const auto most = static_cast<std::size_t>(options_.train.rows_per_micro_batch);
         for (std::size_t begin = 0; begin < chosen.size(); begin += most) {
-            const Batch batch = join_rows(rows, chosen.subspan(begin, std::min(most, chosen.size() - begin)));
+            const auto some = chosen.subspan(begin, std::min(most, chosen.size() - begin));
+            for (const std::int64_t row : some)
+                counts += count_tokens(rows.subspan(static_cast<std::size_t>(row), 1));
+            const Batch batch = join_rows(rows, some);
             record.tokens += static_cast<std::int64_t>(batch.tokens.size());
             const model::TokenBatch token_batch = batch.token_batch();
             const HeadInput teacher = teacher_->run(token_batch);
@@ -268,6 +297,7 @@ class Run {
         record.gradient_norm =
             optimiser_step(student_, state_, options_.train.optimiser, record.learning_rate);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
+        record.flop += 3 * forward_flop(config(), counts) + forward_flop(teacher_->config(), counts);
         record.trained_tokens += sums.tokens;
         record.loss = sums.value(options_.train.objective);
         record.ce = sums.ce / n;
@@ -299,11 +329,10 @@ class Run {
     // What the teacher, or the student at the start, thinks of each token.
     void score(PolicyBatch& batch) {
         divergence_ = 0;
-        Scorer* scorer = options_.kind == OnPolicyKind::opd ? teacher_.get() : reference_.get();
-        if (scorer == nullptr) return;
+        if (scorer() == nullptr) return;
         std::vector<float> logprobs;
         for_rows(batch, [&](const Batch& joined, std::span<const tensor::PolicyToken>) {
-            const auto some = head_.logprobs(scorer->run(joined.token_batch()), joined.targets, 1.0F);
+            const auto some = head_.logprobs(scorer()->run(joined.token_batch()), joined.targets, 1.0F);
             logprobs.insert(logprobs.end(), some.begin(), some.end());
         });
         std::size_t next = 0;
@@ -351,12 +380,6 @@ class Run {
     double divergence_ = 0;                           // opd: mean of log q_old(y) − log p(y)
 };
 
-Status write_metrics(const std::filesystem::path& folder, const std::vector<StepRecord>& curve) {
-    std::string text;
-    for (const StepRecord& record : curve) text += step_json(record) + "\n";
-    return base::write_file_atomic(folder / "metrics.jsonl", text);
-}
-
 }  // namespace
 
 std::optional<OnPolicyKind> on_policy_from_name(std::string_view name) {
@@ -375,71 +398,15 @@ Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyIn
                                     const OnPolicyOptions& options) {
     RETORT_CHECK(check_inputs(student, inputs, options));
     const TrainOptions& train = options.train;
-    const std::string run_fingerprint = fingerprint(student, inputs, options);
-    const std::filesystem::path checkpoint = train.folder.empty() ? "" : train.folder / "checkpoint.bin";
     Run run(student, inputs, options, options.row_length * train.rows_per_micro_batch);
-    TrainReport report;
-    CheckpointHeader header{run_fingerprint, 0, {}};
-    if (!checkpoint.empty() && std::filesystem::exists(checkpoint)) {
-        RETORT_TRY(header, load_checkpoint(checkpoint, run_fingerprint, student, run.state()));
-        report.resumed_from = header.steps;
-        spdlog::info("{}: going on from step {} of {}", train.label, header.steps, options.steps);
-    }
-    Schedule schedule;
-    schedule.kind = train.schedule;
-    schedule.peak = train.learning_rate;
-    schedule.total_steps = options.steps;
-    schedule.warmup_steps =
-        static_cast<std::int64_t>(std::lround(train.warmup_share * static_cast<double>(options.steps)));
-    schedule.final_share = train.final_share;
-
-    base::Progress progress(train.label, static_cast<std::uint64_t>(options.steps), "steps", train.quiet);
-    progress.set_resumed(static_cast<std::uint64_t>(header.steps));
-    double last_saved = base::monotonic_seconds();
-    const auto save = [&]() -> Status {
-        if (checkpoint.empty()) return {};
-        RETORT_CHECK(save_checkpoint(checkpoint, header, student, run.state()));
-        RETORT_CHECK(write_metrics(train.folder, header.curve));
-        last_saved = base::monotonic_seconds();
-        return {};
+    StepLoop loop{train, fingerprint(student, inputs, options), options.steps, student, run.state(), {}, {},
+                  {}};
+    loop.step = [&run](std::int64_t index, double rate) { return run.step(index, rate); };
+    loop.note = [](const StepRecord& record) {
+        return fmt::format("correct {:.0f} %  {:.0f} tokens sampled/s", 100 * record.correct,
+                           static_cast<double>(record.sampled_tokens) / record.seconds);
     };
-    while (header.steps < options.steps) {
-        const auto record = base::interrupted()
-                                ? Result<StepRecord>(fail(ErrorCode::cancelled, "interrupted"))
-                                : run.step(header.steps, schedule);
-        if (!record && record.error().code == ErrorCode::cancelled) {
-            RETORT_CHECK(save());
-            return fail(ErrorCode::cancelled,
-                        "{}: stopped at step {} of {}; run the same command again to go on", train.label,
-                        header.steps, options.steps);
-        }
-        if (!record) return tl::make_unexpected(record.error());
-        header.curve.push_back(*record);
-        ++header.steps;
-        if (!std::isfinite(record->gradient_norm) || !std::isfinite(record->loss)) {
-            return fail(ErrorCode::invalid_argument,
-                        "{}: the loss is not a number at step {}; lower the learning rate ({:g})",
-                        train.label, header.steps, train.learning_rate);
-        }
-        progress.update(static_cast<std::uint64_t>(header.steps),
-                        fmt::format("loss {:.3f}  correct {:.0f} %  {:.0f} tokens sampled/s", record->loss,
-                                    100 * record->correct,
-                                    static_cast<double>(record->sampled_tokens) / record->seconds));
-        const bool due = train.checkpoint_steps > 0 && header.steps % train.checkpoint_steps == 0;
-        if (header.steps == options.steps || due ||
-            base::monotonic_seconds() - last_saved > train.checkpoint_seconds) {
-            RETORT_CHECK(save());
-        }
-    }
-    for (const StepRecord& record : header.curve) {
-        report.tokens += record.tokens;
-        report.trained_tokens += record.trained_tokens;
-        report.seconds += record.seconds;
-    }
-    report.steps = header.steps;
-    report.curve = header.curve;
-    if (!report.curve.empty()) progress.finish(fmt::format("loss {:.3f}", report.curve.back().loss));
-    return report;
+    return run_steps(loop);
 }
 
 }  // namespace retort::train

@@ -87,6 +87,8 @@ std::string report_json(const OnPolicyReport& report, const OnPolicyJob& job) {
         {"trained_tokens", report.train.trained_tokens},
         {"final_loss", last.loss},
         {"final_correct", last.correct},
+        {"cpu_seconds", report.train.cpu_seconds},
+        {"flop", report.train.flop},
     };
     return json.dump(2) + "\n";
 }

@@ -4,14 +4,13 @@
 #include <cmath>
 #include <memory>
 
-#include "base/clock.h"
-#include "base/file.h"
 #include "base/hash.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "tensor/adamw.h"
 #include "train/batches.h"
+#include "train/compute_cost.h"
+#include "train/run_steps.h"
 
 namespace retort::train {
 
@@ -28,9 +27,10 @@ std::int64_t head_vocab(const model::ModelConfig& student, const TrainOptions& o
     return options.vocab_size > 0 ? options.vocab_size : student.vocab_size;
 }
 
-std::int64_t longest_row(std::span<const data::PackedBatch> rows) {
+std::int64_t longest_row(std::span<const data::PackedBatch> rows, const TrainOptions& options) {
     std::size_t longest = 0;
     for (const auto& row : rows) longest = std::max(longest, row.tokens.size());
+    for (const auto& row : options.held_out) longest = std::max(longest, row.tokens.size());
     return static_cast<std::int64_t>(longest);
 }
 
@@ -51,6 +51,13 @@ std::string fingerprint(const model::Parameters& student, const model::Parameter
     text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
     if (teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
+    if (options.eval_every > 0) {
+        std::uint64_t held_out = 0;
+        for (const auto& row : options.held_out)
+            held_out = base::xxh3_64(std::as_bytes(std::span(row.tokens)), held_out);
+        text +=
+            fmt::format(" held-out={:016x}/{} patience={}", held_out, options.eval_every, options.patience);
+    }
     return base::sha256_hex(text);
 }
 
@@ -85,6 +92,9 @@ Status check_inputs(const model::Parameters& student, const model::Parameters* t
             "tokenizer; use ce",
             teacher->layout.config.vocab_size, vocab);
     }
+    if (options.eval_every > 0 && count_tokens(options.held_out).scored == 0)
+        return fail(ErrorCode::invalid_argument, "there are no held-out records to measure every {} steps",
+                    options.eval_every);
     std::int64_t trained = 0;
     for (const auto& row : rows) {
         trained += row.trained_tokens;
@@ -147,15 +157,17 @@ struct Run {
         return {student.values.data(), state.bf16.empty() ? nullptr : state.bf16.data()};
     }
 
+    HeadInput run_teacher(const model::TokenBatch& tokens) {
+        if (teacher == nullptr) return {};
+        const model::ParameterView view{teacher->values.data(),
+                                        teacher_bf16.empty() ? nullptr : teacher_bf16.data()};
+        return {&teacher->layout, view, teacher_transformer->forward(view, tokens)};
+    }
+
     LossSums micro_batch(std::span<const std::int64_t> indices, const Batch& batch,
                          const tensor::TokenLossWeights& weights) {
         const model::TokenBatch tokens = batch.token_batch();
-        HeadInput teacher_input;
-        if (teacher != nullptr) {
-            const model::ParameterView view{teacher->values.data(),
-                                            teacher_bf16.empty() ? nullptr : teacher_bf16.data()};
-            teacher_input = {&teacher->layout, view, teacher_transformer->forward(view, tokens)};
-        }
+        const HeadInput teacher_input = run_teacher(tokens);
         const HeadInput student_input{&student.layout, student_view(),
                                       student_transformer.forward(student_view(), tokens)};
         LossSums sums;
@@ -173,8 +185,7 @@ struct Run {
         return sums;
     }
 
-    StepRecord step(std::int64_t index, const Schedule& schedule) {
-        const double start = base::monotonic_seconds();
+    StepRecord step(std::int64_t index, double rate) {
         const auto chosen =
             rows_of_step(static_cast<std::int64_t>(rows.size()), options.rows_per_step, options.seed, index);
         StepRecord record;
@@ -192,32 +203,39 @@ struct Run {
             record.tokens += static_cast<std::int64_t>(batch.tokens.size());
             sums += micro_batch(indices, batch, weights);
         }
-        record.step = index + 1;
-        record.learning_rate = learning_rate(schedule, index);
-        record.gradient_norm = optimiser_step(student, state, options.optimiser, record.learning_rate);
+        record.gradient_norm = optimiser_step(student, state, options.optimiser, rate);
         record.trained_tokens = sums.tokens;
         record.loss = sums.value(options.objective);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
         record.ce = sums.ce / n;
         record.divergence = sums.divergence / n;
         record.agreement = static_cast<double>(sums.agreements) / n;
-        record.seconds = base::monotonic_seconds() - start;
         return record;
     }
+
+    // The objective's, with a live teacher; cross-entropy from a cache, which holds none of these tokens.
+    double held_out_loss() {
+        Objective objective = options.objective;
+        if (options.cache != nullptr) objective = Objective{};
+        const tensor::TokenLossWeights weights = loss_weights(objective);
+        LossSums sums;
+        std::vector<std::int64_t> indices;
+        for (std::size_t i = 0; i < options.held_out.size(); ++i) {
+            indices.push_back(static_cast<std::int64_t>(i));
+            const bool full = static_cast<std::int64_t>(indices.size()) == options.rows_per_micro_batch;
+            if (!full && i + 1 < options.held_out.size()) continue;
+            const Batch batch = join_rows(options.held_out, indices);
+            const model::TokenBatch tokens = batch.token_batch();
+            const HeadInput teacher_input = run_teacher(tokens);
+            const HeadInput student_input{&student.layout, student_view(),
+                                          student_transformer.forward(student_view(), tokens)};
+            sums += head.run(student_input, teacher == nullptr ? nullptr : &teacher_input, batch.targets,
+                             weights, d_hidden.data(), nullptr);
+            indices.clear();
+        }
+        return sums.value(objective);
+    }
 };
-
-Status write_metrics(const std::filesystem::path& folder, const std::vector<StepRecord>& curve) {
-    std::string text;
-    for (const StepRecord& record : curve) text += step_json(record) + "\n";
-    return base::write_file_atomic(folder / "metrics.jsonl", text);
-}
-
-double matrix_parameters(const model::ModelConfig& config) {
-    const double hidden = static_cast<double>(config.hidden_size);
-    const double layer = hidden * static_cast<double>(2 * config.query_size() + 2 * config.kv_size()) +
-                         3 * hidden * static_cast<double>(config.intermediate_size);
-    return layer * static_cast<double>(config.layer_count);
-}
 
 }  // namespace
 
@@ -225,29 +243,17 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
                         std::span<const data::PackedBatch> rows, const TrainOptions& options) {
     TrainPlan plan;
     plan.steps = total_steps(rows.size(), options);
-    const std::int64_t max_tokens = longest_row(rows) * options.rows_per_micro_batch;
-    double tokens = 0;
-    double trained = 0;
-    double pairs = 0;  // query–key pairs that attention computes
-    for (const auto& row : rows) {
-        tokens += static_cast<double>(row.tokens.size());
-        trained += static_cast<double>(row.trained_tokens);
-        for (std::size_t s = 0; s + 1 < row.sequence_starts.size(); ++s) {
-            const double length = row.sequence_starts[s + 1] - row.sequence_starts[s];
-            pairs += length * (length + 1) / 2;
-        }
-    }
+    const std::int64_t max_tokens = longest_row(rows, options) * options.rows_per_micro_batch;
+    const TokenCounts counts = count_tokens(rows);
     plan.tokens_per_step = rows.empty()
                                ? 0
-                               : static_cast<std::int64_t>(tokens / static_cast<double>(rows.size()) *
+                               : static_cast<std::int64_t>(counts.tokens / static_cast<double>(rows.size()) *
                                                            static_cast<double>(options.rows_per_step));
-    const auto flops = [&](const model::ModelConfig& config, double passes) {
-        const double head = static_cast<double>(config.vocab_size * config.hidden_size) * trained / tokens;
-        const double attention =
-            2 * static_cast<double>(config.query_size() * config.layer_count) * pairs / tokens;
-        return 2 * passes * (matrix_parameters(config) + head + attention);
-    };
-    if (tokens > 0) plan.flops_per_token = flops(student, 3) + (teacher == nullptr ? 0 : flops(*teacher, 1));
+    if (counts.tokens > 0) {
+        plan.flops_per_token =
+            (3 * forward_flop(student, counts) + (teacher == nullptr ? 0 : forward_flop(*teacher, counts))) /
+            counts.tokens;
+    }
     plan.memory_bytes =
         student.parameter_count() * 4 * 4 + (options.bf16 ? student.parameter_count() * 2 : 0) +
         model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
@@ -272,81 +278,21 @@ Result<TrainReport> train(model::Parameters& student, const model::Parameters* t
     RETORT_CHECK(check_inputs(student, teacher, rows, options));
     const TrainPlan plan = plan_training(
         student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config, rows, options);
-    const std::string run_fingerprint = fingerprint(student, teacher, rows, options, plan.steps);
-    const std::filesystem::path checkpoint = options.folder.empty() ? "" : options.folder / "checkpoint.bin";
-
-    Run run(student, teacher, rows, options, longest_row(rows) * options.rows_per_micro_batch);
-    TrainReport report;
-    CheckpointHeader header{run_fingerprint, 0, {}};
-    if (!checkpoint.empty() && std::filesystem::exists(checkpoint)) {
-        RETORT_TRY(header, load_checkpoint(checkpoint, run_fingerprint, student, run.state));
-        report.resumed_from = header.steps;
-        spdlog::info("{}: going on from step {} of {}", options.label, header.steps, plan.steps);
-    }
-    Schedule schedule;
-    schedule.kind = options.schedule;
-    schedule.peak = options.learning_rate;
-    schedule.total_steps = plan.steps;
-    schedule.warmup_steps =
-        static_cast<std::int64_t>(std::lround(options.warmup_share * static_cast<double>(plan.steps)));
-    schedule.final_share = options.final_share;
-
-    base::Progress progress(options.label, static_cast<std::uint64_t>(plan.steps), "steps", options.quiet);
-    progress.set_resumed(static_cast<std::uint64_t>(header.steps));
-    double last_saved = base::monotonic_seconds();
-    const auto save = [&]() -> Status {
-        if (checkpoint.empty()) return {};
-        RETORT_CHECK(save_checkpoint(checkpoint, header, student, run.state));
-        RETORT_CHECK(write_metrics(options.folder, header.curve));
-        last_saved = base::monotonic_seconds();
-        return {};
+    Run run(student, teacher, rows, options, longest_row(rows, options) * options.rows_per_micro_batch);
+    StepLoop loop{options,    fingerprint(student, teacher, rows, options, plan.steps),
+                  plan.steps, student,
+                  run.state,  {},
+                  {},         {}};
+    loop.step = [&](std::int64_t index, double rate) -> Result<StepRecord> {
+        StepRecord record = run.step(index, rate);
+        record.flop = static_cast<double>(record.tokens) * plan.flops_per_token;
+        return record;
     };
-    std::int64_t not_finite = 0;
-    while (header.steps < plan.steps) {
-        if (base::interrupted()) {
-            RETORT_CHECK(save());
-            return fail(ErrorCode::cancelled,
-                        "{}: stopped at step {} of {}; run the same command again to go on", options.label,
-                        header.steps, plan.steps);
-        }
-        StepRecord record = run.step(header.steps, schedule);
-        const double rate = static_cast<double>(record.tokens) / record.seconds;
-        if (options.machine_gflops > 0) {
-            record.peak_share = rate * plan.flops_per_token / (options.machine_gflops * 1e9);
-        }
-        header.curve.push_back(record);
-        ++header.steps;
-        if (options.on_step) options.on_step(record);
-        constexpr std::int64_t most_not_finite = 5;
-        not_finite = std::isfinite(record.gradient_norm) && std::isfinite(record.loss) ? 0 : not_finite + 1;
-        if (not_finite >= most_not_finite) {
-            return fail(ErrorCode::invalid_argument,
-                        "{}: the loss is not a number at step {}; lower the learning rate ({:g})",
-                        options.label, header.steps, options.learning_rate);
-        }
-        std::string note = fmt::format("loss {:.3f}  {:.0f} tokens/s", record.loss, rate);
-        if (options.machine_gflops > 0) {
-            note += fmt::format("  {:.0f} % of the machine", 100 * record.peak_share);
-        }
-        progress.update(static_cast<std::uint64_t>(header.steps), note);
-        const bool due = options.checkpoint_steps > 0 && header.steps % options.checkpoint_steps == 0;
-        if (header.steps == plan.steps || due ||
-            base::monotonic_seconds() - last_saved > options.checkpoint_seconds) {
-            RETORT_CHECK(save());
-        }
-    }
-    for (const StepRecord& record : header.curve) {
-        report.tokens += record.tokens;
-        report.trained_tokens += record.trained_tokens;
-        report.seconds += record.seconds;
-    }
-    report.steps = header.steps;
-    report.curve = header.curve;
-    report.gflops = report.seconds > 0
-                        ? static_cast<double>(report.tokens) * plan.flops_per_token / report.seconds / 1e9
-                        : 0;
-    if (!report.curve.empty()) progress.finish(fmt::format("loss {:.3f}", report.curve.back().loss));
-    return report;
+    if (!options.held_out.empty()) loop.held_out_loss = [&run] { return run.held_out_loss(); };
+    loop.note = [](const StepRecord& record) {
+        return fmt::format("{:.0f} tokens/s", static_cast<double>(record.tokens) / record.seconds);
+    };
+    return run_steps(loop);
 }
 
 }  // namespace retort::train

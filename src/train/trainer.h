@@ -38,7 +38,10 @@ struct TrainOptions {
     std::uint64_t seed = 1;
     bool bf16 = false;
     bool recompute = false;
-    std::filesystem::path folder;       // checkpoint.bin and metrics.jsonl; empty: neither
+    std::span<const data::PackedBatch> held_out;  // never trained on; must outlive the run
+    std::int64_t eval_every = 0;  // steps between measurements of the loss of held_out; 0: none
+    std::int64_t patience = 0;  // measurements without a better one that end the run; 0: it never ends early
+    std::filesystem::path folder;       // what train/run_steps.h keeps there; empty: nothing
     std::int64_t checkpoint_steps = 0;  // also every so many steps; 0: by time only
     double checkpoint_seconds = 60;
     std::string data_hash;  // of what shaped the rows, for the fingerprint
@@ -54,7 +57,10 @@ struct TrainReport {
     std::int64_t tokens = 0;
     std::int64_t trained_tokens = 0;
     double seconds = 0;
-    double gflops = 0;  // sustained, by the formula of flops_per_step
+    double cpu_seconds = 0;
+    double flop = 0;
+    double gflops = 0;           // sustained
+    std::int64_t best_step = 0;  // whose weights the student has, where held-out loss was measured; else 0
     std::vector<StepRecord> curve;
 };
 

@@ -39,6 +39,34 @@ TEST(TrainingCurve, WrongTypesAndBrokenLinesAreErrorsThatNameTheLine) {
     EXPECT_FALSE(read_training_curve("/nowhere/metrics.jsonl"));
 }
 
+TEST(TrainingCost, IsTheSumOfTheSteps) {
+    const auto cost = parse_training_cost(
+        "{\"step\":1,\"loss\":2,\"flop\":3e9,\"cpu_seconds\":0.5,\"tokens\":10}\n"
+        "{\"step\":2,\"loss\":1,\"flop\":1e9,\"cpu_seconds\":0.25,\"tokens\":5,\"sampled_tokens\":7}\n",
+        "metrics.jsonl");
+    ASSERT_TRUE(cost) << cost.error().message;
+    EXPECT_DOUBLE_EQ(cost->flop, 4e9);
+    EXPECT_DOUBLE_EQ(cost->cpu_seconds, 0.75);
+    EXPECT_DOUBLE_EQ(cost->tokens, 15);
+    EXPECT_DOUBLE_EQ(cost->sampled_tokens, 7);
+    EXPECT_FALSE(parse_training_cost("{\"flop\":\"x\"}", "metrics.jsonl"));
+    const ModelEntry ours{"a",
+                          "Ours",
+                          Role::distilled,
+                          "",
+                          {{"training_gflop", Measured(4.0)}, {"training_cpu_seconds", Measured(2.0)}}};
+    const ModelEntry rival{"b",
+                           "Rival",
+                           Role::other,
+                           "",
+                           {{"training_gflop", Measured(6.0)}, {"training_cpu_seconds", Measured(1.0)}}};
+    const auto finding = training_cost_finding(rival, ours);
+    ASSERT_TRUE(finding);
+    EXPECT_THAT(finding->text,
+                HasSubstr("Rival had 1.50 times the arithmetic and 0.50 times the CPU time of Ours"));
+    EXPECT_FALSE(training_cost_finding(ModelEntry{}, ours));
+}
+
 TEST(Summary, SaysHowTheDistilledStudentStandsToTheOthers) {
     ComparisonReport report;
     report.models = {{"teacher", "Teacher", Role::teacher, "", {{"task", Measured(1)}}},
