@@ -27,7 +27,6 @@ struct Planned {
 constexpr Planned planned[] = {
     {"guard", "replay or inspect traffic; alerts, clusters, evidence"},
     {"audit", "was this model trained on that model's answers?"},
-    {"screen", "verbatim overlap with protected works"},
     {"release", "the gate: measured against a policy, then signed"},
 };
 
