@@ -15,6 +15,8 @@ struct Options {
     curate::CurateOptions curate;
     std::string verifier;
     std::string tokenizer;
+    std::string protected_index;
+    std::string public_index;
     bool keep_truncated = false;
     bool keep_refusals = false;
     bool keep_repetitive = false;
@@ -55,6 +57,14 @@ Status run(const Options& options, const CommonOptions& common) {
         RETORT_TRY(const std::filesystem::path path, resolve_model(options.tokenizer));
         RETORT_TRY(text_model, text::load_text_model(path));
         wanted.tokenizer = &text_model->tokenizer;
+    }
+    std::optional<screen::Screen> protected_works;
+    if (!options.protected_index.empty()) {
+        RETORT_TRY(protected_works, screen::Screen::open(options.protected_index, options.public_index, {}));
+        wanted.protected_works = &*protected_works;
+    } else if (!options.public_index.empty()) {
+        return fail(ErrorCode::invalid_argument, "--public {}: of which works? --protected names them",
+                    options.public_index);
     }
     RETORT_TRY(const curate::CurateReport report, curate::curate(wanted));
     if (common.json) {
@@ -111,6 +121,14 @@ void add_filters(CLI::App& app, Options& options) {
     app.add_option("--contamination-ngram", curate_options.contamination_ngram, "how many words in a row")
         ->type_name("N")
         ->check(CLI::Range(std::size_t{2}, std::size_t{100}))
+        ->group(group);
+    app.add_option(
+           "--protected", options.protected_index,
+           "index of works (retort screen index): answers that repeat 50 words or 150 characters of one")
+        ->type_name("INDEX")
+        ->group(group);
+    app.add_option("--public", options.public_index, "index of what everybody may repeat")
+        ->type_name("INDEX")
         ->group(group);
     app.add_flag("--keep-truncated", options.keep_truncated, "keep answers that the token limit cut")
         ->group(group);

@@ -152,6 +152,15 @@ class Curator {
             }
             if (const auto gram = contamination_.shared(record.content)) return Drop{"contaminated", *gram};
         }
+        if (options_.protected_works != nullptr) {
+            for (const std::string* text : {&record.content, &record.reasoning}) {
+                RETORT_TRY(const screen::TextReport found, options_.protected_works->check(*text));
+                if (!found.exceeds) continue;
+                return Drop{"protected", found.findings.empty()
+                                             ? fmt::format("{:.1f} % of its words", 100 * found.coverage)
+                                             : screen::describe(found.findings.front(), *text)};
+            }
+        }
         return judge_against_others(record);
     }
 

@@ -14,6 +14,7 @@
 #include "curate/filters.h"
 #include "data/manifest.h"
 #include "data/verify.h"
+#include "screen/screen.h"
 #include "text/tokenizer.h"
 
 namespace retort::curate {
@@ -38,6 +39,8 @@ struct CurateOptions {
     std::optional<data::Verifier> verifier;
     std::vector<std::filesystem::path> decontaminate;  // prompt files or records of evaluation sets
     std::size_t contamination_ngram = 8;  // words in a row that prompt or answer shares with one of them
+
+    const screen::Screen* protected_works = nullptr;  // answers that repeat them are dropped
 
     // Shares of prompts, by hash: the same prompt is always in the same split.
     double validation_share = 0.1;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int band = 8;                  // words put in or left out, net, before an alignment loses its way
 constexpr int other_word = -2;           // against +1 for the same one: pays from two same words in three on
-constexpr int drop = 8;                  // below the best so far: four other words in a row
+constexpr int drop = 10;                 // below the best so far: five other words in a row
 constexpr std::size_t most_places = 16;  // of one gram that are tried
 
 struct Extension {

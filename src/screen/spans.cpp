@@ -1,6 +1,7 @@
 #include "screen/spans.h"
 
 #include <algorithm>
+#include <array>
 
 namespace retort::screen {
 
@@ -17,12 +18,14 @@ std::size_t common_words(const Part& part, std::uint64_t place, std::span<const 
     return length;
 }
 
-// Whether the suffix at `place` stands before the query's in its part's order. A place outside the part (a
-// damaged file) stands before all.
+// Whether the suffix at `place` stands before the query's in its part's order. Behind the part's end lie
+// zeros.
 bool stands_before(const Part& part, std::uint64_t place, std::span<const Word> words, std::size_t at,
                    std::uint32_t key) {
-    if (place + gram_words > part.words.size()) return true;
-    const std::uint32_t own = GramHash::key(GramHash::of(part.words.data() + place));
+    std::array<Word, gram_words> gram{};
+    for (std::size_t i = 0; i < gram_words && place + i < part.words.size(); ++i)
+        gram[i] = part.words[place + i];
+    const std::uint32_t own = GramHash::key(GramHash::of(gram.data()));
     if (own != key) return own < key;
     const std::size_t length = common_words(part, place, words, at);
     if (length >= sorted_words || at + length >= words.size()) return false;

@@ -57,7 +57,7 @@ std::vector<Span> verbatim_spans(const Part& part, const Query& query, const Spa
 std::vector<Span> verbatim_spans(std::span<const Part> parts, const Query& query, const SpanLimits& limits);
 
 struct NearLimits {
-    std::size_t words = 50;  // of the text's side
+    std::size_t words = 40;  // of the text's side; what is changed at either end is not counted in
     double identity = 0.8;
 };
 // Passages with some words changed, left out or put in: each gram that the part has is extended both ways by

@@ -117,9 +117,10 @@ class Splitter {
             const std::uint32_t what = point < table_size ? table_[point] : classify(point);
             const std::size_t next = at + length;
             if (what >= smallest_letter) {
-                if (what >= stands_alone) end_word();
+                if (what >= stands_alone || alone_) end_word();
                 if (!marks_.empty()) flush_marks();
                 letter(what & ~std::uint32_t{stands_alone}, at, next);
+                alone_ = what >= stands_alone;
                 at = next;
                 continue;
             }
@@ -162,6 +163,7 @@ class Splitter {
         out_.begins.push_back(static_cast<std::uint32_t>(begin_));
         out_.ends.push_back(static_cast<std::uint32_t>(end_));
         in_word_ = false;
+        alone_ = false;
     }
 
     // Where to go on.
@@ -182,7 +184,11 @@ class Splitter {
         }
         std::array<utf8proc_int32_t, most_decomposed> parts{};
         const std::size_t count = decompose(point, parts);
-        if (has_no_spaces(point) && !is_mark(utf8proc_category(parts[0]))) end_word();
+        const bool alone = has_no_spaces(point);
+        if (count > 0 && !is_mark(utf8proc_category(parts[0]))) {
+            if (alone || alone_) end_word();
+            alone_ = alone;
+        }
         for (std::size_t i = 0; i < count; ++i) {
             const auto category = utf8proc_category(parts[i]);
             const auto part = static_cast<char32_t>(parts[i]);
@@ -205,6 +211,7 @@ class Splitter {
     std::string_view text_;
     Words& out_;
     bool in_word_ = false;
+    bool alone_ = false;  // the word in the making is a letter of a script without spaces
     std::uint64_t hash_ = 0;
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
