@@ -2,6 +2,11 @@
 # not installed is left out: the page then shows text without markdown, maths or colours.
 set(pages_files
   "/|text/html|${CMAKE_SOURCE_DIR}/web/chat.html"
+  "/theme.css|text/css|${CMAKE_SOURCE_DIR}/web/theme.css"
+  "/console|text/html|${CMAKE_SOURCE_DIR}/web/console.html"
+  "/console.css|text/css|${CMAKE_SOURCE_DIR}/web/console.css"
+  "/console.js|text/javascript|${CMAKE_SOURCE_DIR}/web/console.js"
+  "/console_chart.js|text/javascript|${CMAKE_SOURCE_DIR}/web/console_chart.js"
   "/chat.css|text/css|${CMAKE_SOURCE_DIR}/web/chat.css"
   "/chat.js|text/javascript|${CMAKE_SOURCE_DIR}/web/chat.js"
   "/render.js|text/javascript|${CMAKE_SOURCE_DIR}/web/render.js"

@@ -9,6 +9,12 @@ namespace retort::base {
 namespace {
 volatile std::sig_atomic_t interrupt_count = 0;
 
+volatile std::sig_atomic_t hangup_count = 0;
+
+void on_hangup(int /*signal*/) {
+    hangup_count = 1;
+}
+
 void on_signal(int signal) {
     if (interrupt_count >= 1) ::_exit(128 + signal);
     interrupt_count = 1;
@@ -27,6 +33,20 @@ void install_interrupt_handler() {
 
 bool interrupted() {
     return interrupt_count > 0;
+}
+
+void install_hangup_handler() {
+    struct sigaction action {};
+    action.sa_handler = on_hangup;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGHUP, &action, nullptr);
+}
+
+bool take_hangup() {
+    if (hangup_count == 0) return false;
+    hangup_count = 0;
+    return true;
 }
 
 void set_interrupted(bool value) {

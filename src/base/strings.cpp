@@ -13,6 +13,14 @@ std::string_view trimmed(std::string_view text) {
     return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
 }
 
+std::string one_line(std::string_view text, std::size_t most) {
+    std::string out(text.substr(0, most));
+    for (char& c : out) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return out;
+}
+
 std::size_t edit_distance(std::string_view a, std::string_view b) {
     std::vector<std::size_t> row(b.size() + 1);  // distances of a's first i bytes to each prefix of b
     std::iota(row.begin(), row.end(), std::size_t{0});

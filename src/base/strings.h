@@ -2,12 +2,16 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace retort::base {
 
 // Without spaces, tabs and line ends at either end.
 std::string_view trimmed(std::string_view text);
+
+// For a log: control characters as '?', so that a line stays one, and cut to `most` bytes.
+std::string one_line(std::string_view text, std::size_t most);
 
 // Levenshtein's, in bytes: for "did you mean".
 std::size_t edit_distance(std::string_view a, std::string_view b);

@@ -99,6 +99,10 @@ Status run(const Options& given, const CommonOptions& common) {
     if (const char* key = std::getenv("RETORT_API_KEY"); key != nullptr && *key != '\0') {
         options.server.api_keys.emplace_back(key);
     }
+    if (options.server.tls_certificate.empty() != options.server.tls_key.empty()) {
+        return fail(ErrorCode::invalid_argument, "--tls-certificate and --tls-key belong together");
+    }
+    if (!options.server.tls_certificate.empty()) base::install_hangup_handler();
     if (!options.accounts.location.empty()) RETORT_CHECK(open_accounts(options));
     if (!options.upstreams.empty()) return run_upstream(options, common);
     if (options.model.empty()) {
@@ -157,6 +161,12 @@ void add_serve(Commands& commands) {
     app.add_option("--host", options->server.host, "address to listen on; 0.0.0.0: every one")
         ->type_name("ADDRESS");
     app.add_option("--port", options->server.port, "0: any free one, which is printed")->type_name("N");
+    app.add_option("--tls-certificate", options->server.tls_certificate,
+                   "PEM file of the certificate and its chain: https instead of http; read anew when it "
+                   "changes and on SIGHUP")
+        ->type_name("FILE");
+    app.add_option("--tls-key", options->server.tls_key, "PEM file of the certificate's key")
+        ->type_name("FILE");
     app.add_option(
            "--key-file", options->key_file,
            "keys that clients must send one of, one a line; RETORT_API_KEY adds one; none: no key is asked")

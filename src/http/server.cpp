@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "http/session.h"
+#include "http/tls.h"
 
 namespace retort::http {
 
@@ -33,8 +34,17 @@ class Server::Implementation {
         join();
     }
 
+    Status reload_certificate() {
+        RETORT_TRY(auto context,
+                   make_tls_context(state_->options.certificate_file, state_->options.key_file));
+        const std::lock_guard lock(state_->tls_mutex);
+        state_->tls_context = std::move(context);
+        return {};
+    }
+
     Status start() {
         const ServerOptions& options = state_->options;
+        if (!options.certificate_file.empty()) RETORT_CHECK(reload_certificate());
         boost::system::error_code error;
         tcp::resolver resolver(accepting_.context);
         const auto found =
@@ -196,6 +206,10 @@ void Server::stop() {
 
 void Server::join() {
     implementation_->join();
+}
+
+Status Server::reload_certificate() {
+    return implementation_->reload_certificate();
 }
 
 std::size_t Server::connections() const {

@@ -51,6 +51,10 @@ struct ServerOptions {
     std::size_t max_body_bytes = 8UL * 1024 * 1024;
     std::size_t max_connections = 8192;
     std::size_t max_queued_bytes = 8UL * 1024 * 1024;  // of one stream whose client does not read
+    // Both PEM, the certificate with its chain: HTTPS instead of HTTP, TLS 1.2 and later. Empty: HTTP.
+    std::string certificate_file;
+    std::string key_file;
+    double handshake_seconds = 10;
     double idle_seconds = 75;   // a kept connection without a request; a header that does not end
     double body_seconds = 60;   // a body that does not end
     double write_seconds = 60;  // a client that does not read
@@ -78,6 +82,8 @@ class Server {
     // Until the server has stopped.
     void join();
     [[nodiscard]] std::size_t connections() const;
+    // Reads certificate and key anew, for connections from now on; after an error the old ones stay.
+    Status reload_certificate();
 
   private:
     class Implementation;

@@ -17,6 +17,7 @@ namespace asio = boost::asio;
 namespace {
 constexpr std::size_t linger_bytes = std::size_t{16} << 20U;
 constexpr auto linger_time = std::chrono::seconds(2);
+constexpr std::size_t watch_bytes = 4096;
 
 std::chrono::nanoseconds seconds(double value) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(value));
@@ -37,7 +38,18 @@ void Session::run() {
     stream_.socket().set_option(asio::ip::tcp::no_delay(true), error);
     const auto endpoint = stream_.socket().remote_endpoint(error);
     if (!error) remote_address_ = endpoint.address().to_string(error);
+    if ((tls_context_ = state_->tls())) return shake_hands();
     read_header();
+}
+
+void Session::shake_hands() {
+    tls_.emplace(stream_, *tls_context_);
+    stream_.expires_after(seconds(state_->options.handshake_seconds));
+    tls_->async_handshake(asio::ssl::stream_base::server, [self = shared_from_this()](const Error& error) {
+        if (self->closed_) return;
+        if (error) return self->close();
+        self->read_header();
+    });
 }
 
 void Session::read_header() {
@@ -49,9 +61,11 @@ void Session::read_header() {
     parser_->header_limit(static_cast<std::uint32_t>(state_->options.max_header_bytes));
     parser_->body_limit(state_->options.max_body_bytes);
     stream_.expires_after(seconds(state_->options.idle_seconds));
-    beast::http::async_read_header(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](const Error& error, std::size_t) { self->on_header(error); });
+    with_stream([this](auto& stream) {
+        beast::http::async_read_header(
+            stream, buffer_, *parser_,
+            [self = shared_from_this()](const Error& error, std::size_t) { self->on_header(error); });
+    });
 }
 
 void Session::on_header(const Error& error) {
@@ -61,11 +75,13 @@ void Session::on_header(const Error& error) {
     if (beast::iequals(parser_->get()[beast::http::field::expect], "100-continue") && !parser_->is_done()) {
         constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
         stream_.expires_after(seconds(state_->options.write_seconds));
-        asio::async_write(stream_, asio::buffer(go_on),
-                          [self = shared_from_this()](const Error& failed, std::size_t) {
-                              if (failed) return self->close();
-                              self->read_body();
-                          });
+        with_stream([this, go_on](auto& stream) {
+            asio::async_write(stream, asio::buffer(go_on),
+                              [self = shared_from_this()](const Error& failed, std::size_t) {
+                                  if (failed) return self->close();
+                                  self->read_body();
+                              });
+        });
         return;
     }
     read_body();
@@ -73,9 +89,11 @@ void Session::on_header(const Error& error) {
 
 void Session::read_body() {
     stream_.expires_after(seconds(state_->options.body_seconds));
-    beast::http::async_read(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](const Error& error, std::size_t) { self->on_request(error); });
+    with_stream([this](auto& stream) {
+        beast::http::async_read(
+            stream, buffer_, *parser_,
+            [self = shared_from_this()](const Error& error, std::size_t) { self->on_request(error); });
+    });
 }
 
 void Session::on_request(const Error& error) {
@@ -136,6 +154,7 @@ void Session::refuse(const Error& error) {
 void Session::watch() {
     if (watching_) return;
     watching_ = true;
+    if (tls_) return watch_tls();
     stream_.socket().async_wait(
         asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const Error& error) {
             self->watching_ = false;
@@ -148,6 +167,28 @@ void Session::watch() {
             if (count < 0 && (errno == EAGAIN || errno == EINTR)) return self->watch();
             self->close();
         });
+}
+
+// Whether a TLS peer has closed only reading tells. What comes instead begins its next request.
+void Session::watch_tls() {
+    tls_->async_read_some(buffer_.prepare(watch_bytes),
+                          [self = shared_from_this()](const Error& error, std::size_t count) {
+                              self->watching_ = false;
+                              if (self->closed_) return;
+                              self->buffer_.commit(count);
+                              if (error) return self->close();
+                              if (!self->answering_) self->read_header();
+                          });
+}
+
+void Session::wait_for_watch() {
+    if (!idle_timer_) idle_timer_.emplace(loop_->context);
+    idle_timer_->expires_after(
+        std::chrono::duration_cast<asio::steady_timer::duration>(seconds(state_->options.idle_seconds)));
+    idle_timer_->async_wait([weak = weak_from_this()](const Error& error) {
+        const auto self = weak.lock();
+        if (!error && self && self->watching_ && !self->answering_) self->close();
+    });
 }
 
 void Session::enqueue(const std::shared_ptr<Exchange>& exchange, std::string bytes, bool last) {
@@ -167,9 +208,12 @@ void Session::write_queued() {
     buffers.reserve(writing_.size());
     for (const std::string& piece : writing_) buffers.emplace_back(asio::buffer(piece));
     stream_.expires_after(seconds(state_->options.write_seconds));
-    asio::async_write(stream_, buffers, [self = shared_from_this()](const Error& error, std::size_t count) {
-        if (const auto exchange = self->exchange_.lock()) exchange->wrote(count);
-        self->on_written(error);
+    with_stream([&](auto& stream) {
+        asio::async_write(stream, buffers,
+                          [self = shared_from_this()](const Error& error, std::size_t count) {
+                              if (const auto exchange = self->exchange_.lock()) exchange->wrote(count);
+                              self->on_written(error);
+                          });
     });
 }
 
@@ -187,6 +231,7 @@ void Session::answer_ended() {
     exchange_.reset();
     if (linger_after_) return linger();
     if (close_after_ || loop_->draining) return close();
+    if (tls_ && watching_) return wait_for_watch();
     // The wait for the peer's closing would steal nothing, but would find the next request and end by itself.
     read_header();
 }
@@ -216,6 +261,7 @@ void Session::close() {
     if (closed_) return;
     closed_ = true;
     loop_->sessions.erase(this);
+    if (idle_timer_) idle_timer_->cancel();
     Error ignored;
     stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
     stream_.close();

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
@@ -33,11 +35,21 @@ struct Loop {
 // Of the calling thread; null when it is none of a server's.
 Loop*& current_loop();
 
+using TlsContext = boost::asio::ssl::context;
+
 // What sessions share: settings, the handler, and the count of connections.
 struct ServerState {
     ServerOptions options;
     Server::Handler handler;
     std::atomic<std::size_t> connections{0};
+
+    // Null: plain HTTP. Connections keep the one that they began with.
+    [[nodiscard]] std::shared_ptr<TlsContext> tls() const {
+        const std::lock_guard lock(tls_mutex);
+        return tls_context;
+    }
+    mutable std::mutex tls_mutex;
+    std::shared_ptr<TlsContext> tls_context;
 };
 
 class Exchange;
@@ -60,6 +72,7 @@ class Session : public std::enable_shared_from_this<Session> {
     using Error = boost::system::error_code;
     using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
+    void shake_hands();
     void read_header();
     void on_header(const Error& error);
     void read_body();
@@ -67,6 +80,18 @@ class Session : public std::enable_shared_from_this<Session> {
     void refuse(const Error& error);
     // Notices that the peer closes while the answer is being made.
     void watch();
+    void watch_tls();
+    // The next request, when its first bytes are already being waited for.
+    void wait_for_watch();
+    // Calls `work` with the stream that carries the requests.
+    template <typename Work>
+    void with_stream(const Work& work) {
+        if (tls_) {
+            work(*tls_);
+        } else {
+            work(stream_);
+        }
+    }
     // From the exchange that is being answered; `last` ends it.
     void enqueue(const std::shared_ptr<Exchange>& exchange, std::string bytes, bool last);
     void write_queued();
@@ -78,6 +103,9 @@ class Session : public std::enable_shared_from_this<Session> {
     std::shared_ptr<Loop> loop_;
     std::shared_ptr<ServerState> state_;
     boost::beast::tcp_stream stream_;
+    std::shared_ptr<TlsContext> tls_context_;
+    std::optional<boost::asio::ssl::stream<boost::beast::tcp_stream&>> tls_;
+    std::optional<boost::asio::steady_timer> idle_timer_;  // of a TLS connection between requests
     boost::beast::flat_buffer buffer_;
     std::optional<Parser> parser_;
     std::string remote_address_;

@@ -1,11 +1,16 @@
 #include "serve/accounts_admin.h"
 
+#include <algorithm>
+#include <charconv>
 #include <condition_variable>
 #include <deque>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/strings.h"
 #include "store/ledger.h"
 
 namespace retort::serve {
@@ -63,6 +68,13 @@ std::string query_value(std::string_view query, std::string_view name) {
     return {};
 }
 
+std::int64_t query_number(std::string_view query, std::string_view name, std::int64_t otherwise) {
+    const std::string text = query_value(query, name);
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    return error == std::errc() && end == text.data() + text.size() && !text.empty() ? number : otherwise;
+}
+
 class StoreAdmin : public AdminRoutes {
   public:
     StoreAdmin(std::unique_ptr<store::Database> database, std::unique_ptr<store::Accounts> accounts,
@@ -89,6 +101,14 @@ class StoreAdmin : public AdminRoutes {
                                       std::nullopt, "terms_not_accepted"};
             return writer->send(error.status, std::move(headers), api::write_error(error));
         }
+        // No cookie opens this, so that no other page can ask in somebody's name; a browser that says it is
+        // another page's request is refused all the same.
+        if (request.headers.get("Sec-Fetch-Site", "none") == "cross-site") {
+            const api::ApiError error{403, "The admin API answers no page of another site.",
+                                      "invalid_request_error", std::nullopt, std::nullopt};
+            return writer->send(error.status, std::move(headers), api::write_error(error));
+        }
+        headers.set("Cache-Control", "no-store");
         {
             const std::lock_guard lock(mutex_);
             if (!stopping_ && waiting_.size() < max_waiting) {
@@ -129,6 +149,10 @@ class StoreAdmin : public AdminRoutes {
                 waiting_.pop_front();
             }
             const Answer answer = route(next.request);
+            if (next.request.method != "GET") {
+                spdlog::info("admin {} {} {}", base::one_line(next.request.method, 16),
+                             base::one_line(next.request.path, 200), answer.status);
+            }
             // Whoever changed something finds it changed here at once; other servers learn of it by
             // themselves.
             if (next.request.method == "POST") (void)admission_->directory().refresh();
@@ -160,6 +184,7 @@ class StoreAdmin : public AdminRoutes {
         if (what == "terms") return listed(accounts_->terms());
         if (what == "keys") return listed(accounts_->keys(query_value(request.query, "account")));
         if (what == "usage") return usage(request);
+        if (what == "requests") return requests(request);
         return {404, api::write_error(api::route_not_found(request.method, request.path))};
     }
 
@@ -170,9 +195,11 @@ class StoreAdmin : public AdminRoutes {
             if (per == store::span_name(i)) span = i;
         }
         constexpr std::int64_t reach[] = {86'400, 31 * 86'400, 400 * 86'400};
+        const std::int64_t earliest = base::unix_milliseconds() / 1000 - reach[span];
+        const std::int64_t since = query_number(request.query, "since", earliest);
         store::Ledger ledger(*database_, "admin");
-        const auto rows = ledger.usage(query_value(request.query, "account"), span,
-                                       base::unix_milliseconds() / 1000 - reach[span]);
+        const auto rows =
+            ledger.usage(query_value(request.query, "account"), span, std::max(since, earliest));
         if (!rows) return answer_of(rows.error());
         Json data = Json::array();
         for (const store::UsageRow& row : *rows) {
@@ -182,6 +209,38 @@ class StoreAdmin : public AdminRoutes {
                             {"start", row.start},
                             {"used", row.used},
                             {"reserved", row.leased}});
+        }
+        return answer_of(Json{{"object", "list"}, {"data", std::move(data)}});
+    }
+
+    // The newest that asked for something, or were refused: not every look at a list.
+    Answer requests(const http::ServerRequest& request) {
+        const auto most = static_cast<std::size_t>(
+            std::clamp<std::int64_t>(query_number(request.query, "limit", 100), 1, 1000));
+        const std::string wanted = query_value(request.query, "account");
+        const std::vector<store::Event> recent = admission_->recent();
+        std::set<store::ShortHash> hashes;
+        for (const store::Event& event : recent) {
+            hashes.insert(event.account);
+            hashes.insert(event.key);
+        }
+        hashes.erase(store::ShortHash{});
+        const auto names = admission_->directory().names_of(hashes);
+        const auto name_of = [&](const store::ShortHash& hash) {
+            const auto found = names.find(hash);
+            return found == names.end() ? std::string() : found->second;
+        };
+        Json data = Json::array();
+        for (const store::Event& event : recent) {
+            if (event.method == "GET" && event.status < 400) continue;
+            const std::string account = name_of(event.account);
+            if (!wanted.empty() && account != wanted) continue;
+            Json row = Json::parse(store::event_json(event));
+            for (const char* hidden : {"address", "user_agent", "body"}) row.erase(hidden);
+            row["account"] = account;
+            row["key"] = name_of(event.key);
+            data.push_back(std::move(row));
+            if (data.size() == most) break;
         }
         return answer_of(Json{{"object", "list"}, {"data", std::move(data)}});
     }

@@ -9,7 +9,8 @@
 
 namespace retort::serve {
 
-// Routes, all JSON (docs/accounts.md): GET and POST /admin/{accounts,plans,terms,keys}, GET /admin/usage,
+// Routes, all JSON (docs/accounts.md): GET and POST /admin/{accounts,plans,terms,keys}, GET
+// /admin/usage and /admin/requests,
 // POST /admin/accounts/ID/{plan,suspend,resume,accept}, POST /admin/keys/ID/{rotate,revoke}.
 Result<std::shared_ptr<AdminRoutes>> open_admin_routes(const AccountsOptions& options,
                                                        std::shared_ptr<AccountAdmission> admission);

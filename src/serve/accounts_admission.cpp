@@ -176,6 +176,7 @@ void AccountAdmission::stop() {
 store::Event AccountAdmission::event_of(const http::ServerRequest& request, const Caller* caller) {
     store::Event event;
     event.time_ms = base::unix_milliseconds();
+    event.request_id = request.headers.get("x-request-id").substr(0, 128);
     event.method = request.method;
     event.route = request.path.substr(0, 200);
     const store::Secret& secret = directory_->secret();

@@ -37,6 +37,10 @@ class AccountAdmission : public Admission {
     [[nodiscard]] std::string metrics() const override;
 
     AccountDirectory& directory() { return *directory_; }
+    // The newest requests of the event log, the newest first; none without a log.
+    [[nodiscard]] std::vector<store::Event> recent() const {
+        return events_ ? events_->recent() : std::vector<store::Event>();
+    }
 
     // For its tickets.
     struct Charge {

@@ -70,6 +70,19 @@ std::shared_ptr<const Caller> AccountDirectory::find(std::string_view key) const
     return found->second.caller;
 }
 
+std::map<store::ShortHash, std::string> AccountDirectory::names_of(
+    const std::set<store::ShortHash>& hashes) const {
+    std::map<store::ShortHash, std::string> names;
+    const std::shared_lock lock(mutex_);
+    for (const auto& [id, view] : views_) {
+        if (view && hashes.contains(view->hash)) names.emplace(view->hash, id);
+    }
+    for (const auto& [id, entry] : keys_) {
+        if (hashes.contains(entry.caller->key_hash)) names.emplace(entry.caller->key_hash, id);
+    }
+    return names;
+}
+
 Status AccountDirectory::refresh() {
     const std::lock_guard lock(store_mutex_);
     return poll();

@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <string_view>
@@ -54,6 +56,9 @@ class AccountDirectory {
     // Null when the key is none of ours, revoked or expired.
     [[nodiscard]] std::shared_ptr<const Caller> find(std::string_view key) const;
     [[nodiscard]] bool is_stale() const;
+    // The ids behind hashes of accounts and of key ids; what is not among ours is left out.
+    [[nodiscard]] std::map<store::ShortHash, std::string> names_of(
+        const std::set<store::ShortHash>& hashes) const;
     // Remembers, once an hour each, from where an account came; hashes only.
     void saw(const std::string& account, std::string_view kind, const store::ShortHash& hash);
     // Reads what has changed now; for those who changed it.

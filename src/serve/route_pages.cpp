@@ -1,4 +1,4 @@
-// GET of the chat page and what it loads. No key: they say nothing of the model or its users.
+// GET of the chat page, the console and what they load. No key: they say nothing of the model or its users.
 #include <nlohmann/json.hpp>
 
 #include "serve/pages.h"
@@ -20,11 +20,14 @@ std::string origin_of(const std::string& url) {
 
 void answer_page(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& /*model*/) {
     const std::string& compare = service.options.compare_url;
+    // The console makes no markup and asks no other server.
+    const bool console = call.request.path.starts_with("/console");
     call.headers.set(
         "Content-Security-Policy",
         fmt::format("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-                    "connect-src 'self' {}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-                    origin_of(compare)));
+                    "connect-src 'self' {}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'{}",
+                    console ? std::string() : origin_of(compare),
+                    console ? "; require-trusted-types-for 'script'" : ""));
     call.headers.set("X-Content-Type-Options", "nosniff");
     call.headers.set("Referrer-Policy", "no-referrer");
     call.headers.set("Cross-Origin-Opener-Policy", "same-origin");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <mutex>
 #include <thread>
 
@@ -20,6 +21,7 @@ namespace retort::serve {
 namespace {
 
 constexpr auto stop_poll = std::chrono::milliseconds(50);
+constexpr double certificate_poll_seconds = 2;
 
 // Equal length of hashes: the time tells nothing of the key, its length included.
 bool is_same_secret(std::string_view a, std::string_view b) {
@@ -70,6 +72,9 @@ class Server::Implementation {
         http.port = options_.port;
         http.threads = options_.http_threads;
         http.drain_seconds = options_.drain_seconds;
+        http.certificate_file = options_.tls_certificate;
+        http.key_file = options_.tls_key;
+        certificate_stamp_ = certificate_stamp();
         http.error_body = [](int status, std::string_view message) {
             api::ApiError error;
             error.status = status;
@@ -90,6 +95,35 @@ class Server::Implementation {
         while (!stopping_) {
             std::this_thread::sleep_for(stop_poll);
             if (interval > 0) active_.each([&](GenerationJob& job) { job.keep_alive(interval); });
+            if (!options_.tls_certificate.empty()) renew_certificate();
+        }
+    }
+
+    // When both were last written; what cannot be read counts as never.
+    [[nodiscard]] std::int64_t certificate_stamp() const {
+        std::int64_t stamp = 0;
+        for (const std::string& file : {options_.tls_certificate, options_.tls_key}) {
+            std::error_code error;
+            const auto written = std::filesystem::last_write_time(file, error);
+            if (!error) stamp += written.time_since_epoch().count() / 1000;
+        }
+        return stamp;
+    }
+
+    // Certificate and key are two files: between the writing of the one and of the other they do not fit, the
+    // old ones stay, and the next change tries again.
+    void renew_certificate() {
+        const double now = base::monotonic_seconds();
+        const bool asked = base::take_hangup();
+        if (!asked && now - certificate_looked_ < certificate_poll_seconds) return;
+        certificate_looked_ = now;
+        const std::int64_t stamp = certificate_stamp();
+        if (!asked && stamp == certificate_stamp_) return;
+        certificate_stamp_ = stamp;
+        if (const Status renewed = http_->reload_certificate(); !renewed) {
+            spdlog::error("the old certificate stays: {}", renewed.error().message);
+        } else {
+            spdlog::info("the certificate is read anew from {}", options_.tls_certificate);
         }
     }
 
@@ -129,16 +163,18 @@ class Server::Implementation {
     void handle(http::ServerRequest request, std::shared_ptr<http::ResponseWriter> writer) {
         Call call{std::move(request), std::move(writer), {}, nullptr};
         call.headers.add("Content-Type", "application/json");
-        call.headers.add("x-request-id", request_id(call.request));
-        if (!options_.cors_origin.empty()) {
-            call.headers.add("Access-Control-Allow-Origin", options_.cors_origin);
-            call.headers.add("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms");
-        }
+        const std::string id = request_id(call.request);
+        call.request.headers.set("x-request-id", id);  // the event log's and the next server's too
+        call.headers.add("x-request-id", id);
         std::string& path = call.request.path;
         if (path.size() > 1 && path.ends_with('/')) path.pop_back();
         if (options_.admin && path.starts_with("/admin/")) {
             return options_.admin->answer(std::move(call.request), std::move(call.writer),
                                           std::move(call.headers));
+        }
+        if (!options_.cors_origin.empty()) {
+            call.headers.add("Access-Control-Allow-Origin", options_.cors_origin);
+            call.headers.add("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms");
         }
         const Route* route = find_route(path);
         if (route == nullptr) return call.send(api::route_not_found(call.request.method, path));
@@ -213,6 +249,8 @@ class Server::Implementation {
     GrammarCache grammars_;
     Service service_{options_, created_, metrics_, active_, grammars_};
     std::atomic<bool> stopping_{false};
+    std::int64_t certificate_stamp_ = 0;
+    double certificate_looked_ = 0;
     std::unique_ptr<http::Server> http_;
     std::thread keeper_;
 };
@@ -243,7 +281,8 @@ std::uint16_t Server::port() const {
 
 std::string Server::base_url() const {
     const std::string& host = implementation_->options().host;
-    return fmt::format("http://{}:{}/v1", host.find(':') == std::string::npos ? host : "[" + host + "]",
+    return fmt::format("{}://{}:{}/v1", implementation_->options().tls_certificate.empty() ? "http" : "https",
+                       host.find(':') == std::string::npos ? host : "[" + host + "]",
                        implementation_->port());
 }
 

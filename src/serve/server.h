@@ -22,6 +22,9 @@ namespace retort::serve {
 struct ServerOptions {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;  // 0: any free one; port() tells which
+    // PEM files, both or none: HTTPS. Read anew when they change, and on SIGHUP (base::take_hangup).
+    std::string tls_certificate;
+    std::string tls_key;
     // Any of them opens every route but /health, which needs none; empty: no key is asked for.
     std::vector<std::string> api_keys;
     // Instead of api_keys: asked before every route but /health, told after what was used.

@@ -15,6 +15,8 @@ namespace fs = std::filesystem;
 namespace {
 constexpr std::string_view extension = ".events";
 constexpr double retention_poll_seconds = 600;
+constexpr std::size_t max_recent = 1000;
+constexpr std::uintmax_t recent_read_bytes = std::uintmax_t{8} << 20U;  // of old files, at the start
 }  // namespace
 
 Result<std::unique_ptr<EventLog>> EventLog::open(EventLogOptions options) {
@@ -22,6 +24,7 @@ Result<std::unique_ptr<EventLog>> EventLog::open(EventLogOptions options) {
     std::unique_ptr<EventLog> log(new EventLog(std::move(options)));
     RETORT_TRY(const std::vector<fs::path> files, event_files(log->options_.folder));
     if (!files.empty()) log->last_stamp_ = std::strtoll(files.back().filename().c_str(), nullptr, 10);
+    log->remember_files(files);
     // Whether the folder can be written is known now, not with the first request.
     RETORT_CHECK(log->write({}));
     log->thread_ = std::thread([raw = log.get()] { raw->run(); });
@@ -70,6 +73,7 @@ void EventLog::run() {
         const Status done = events.empty() ? Status() : write(events);
         if (done) {
             written_.fetch_add(events.size());
+            remember(events);
         } else {
             dropped_.fetch_add(events.size());
             spdlog::error("{} events are lost: {}", events.size(), done.error().message);
@@ -99,6 +103,40 @@ Status EventLog::write(const std::vector<Event>& events) {
     RETORT_CHECK(journal_->append(block));
     journal_bytes_ += static_cast<std::int64_t>(block.size());
     return journal_->sync();
+}
+
+void EventLog::remember(const std::vector<Event>& events) {
+    const std::lock_guard lock(recent_mutex_);
+    const std::size_t skipped = events.size() > max_recent ? events.size() - max_recent : 0;
+    for (std::size_t i = skipped; i < events.size(); ++i) {
+        Event& kept = recent_.emplace_back(events[i]);
+        kept.body = {};
+    }
+    while (recent_.size() > max_recent) recent_.pop_front();
+}
+
+void EventLog::remember_files(const std::vector<fs::path>& files) {
+    std::size_t first = files.size();
+    std::uintmax_t bytes = 0;
+    while (first > 0) {
+        std::error_code ignored;
+        bytes += fs::file_size(files[first - 1], ignored);
+        if (bytes > recent_read_bytes || ignored) break;
+        --first;
+    }
+    for (std::size_t i = first; i < files.size(); ++i) {
+        // A damaged file is told of by whoever reads the log; a page of recent requests can do without.
+        (void)base::read_journal(files[i], [this](std::string_view frame) -> Status {
+            RETORT_TRY(const auto events, read_block(frame));
+            remember(events);
+            return {};
+        });
+    }
+}
+
+std::vector<Event> EventLog::recent() const {
+    const std::lock_guard lock(recent_mutex_);
+    return {recent_.rbegin(), recent_.rend()};
 }
 
 void EventLog::remove_old() {

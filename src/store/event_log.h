@@ -6,6 +6,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -78,17 +79,24 @@ class EventLog {
     Status flush();
     [[nodiscard]] std::uint64_t dropped() const { return dropped_.load(); }
     [[nodiscard]] std::uint64_t written() const { return written_.load(); }
+    // The newest records on the disk, the newest first, without bodies: at most a thousand, from before this
+    // start too.
+    [[nodiscard]] std::vector<Event> recent() const;
 
   private:
     explicit EventLog(EventLogOptions options) : options_(std::move(options)) {}
     void run();
     Status write(const std::vector<Event>& events);
+    void remember(const std::vector<Event>& events);
+    void remember_files(const std::vector<std::filesystem::path>& files);
     void remove_old();
 
     EventLogOptions options_;
     std::unique_ptr<base::Journal> journal_;
     std::int64_t journal_bytes_ = 0;
     std::int64_t last_stamp_ = 0;  // in the newest file's name, milliseconds
+    mutable std::mutex recent_mutex_;
+    std::deque<Event> recent_;  // the newest last
     std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable flushed_;

@@ -12,6 +12,11 @@ TEST(Strings, TrimmedOfBlanksAtBothEndsOnly) {
     EXPECT_EQ(trimmed(""), "");
 }
 
+TEST(Strings, OneLineStaysOne) {
+    EXPECT_EQ(one_line("a\nb\r\tc\x1b[2J\x7f", 100), "a?b??c?[2J?");
+    EXPECT_EQ(one_line("abcdef", 3), "abc");
+}
+
 TEST(Strings, EditDistanceCountsInsertionsDeletionsAndChanges) {
     EXPECT_EQ(edit_distance("kitten", "sitting"), 3U);
     EXPECT_EQ(edit_distance("sitting", "kitten"), 3U);
