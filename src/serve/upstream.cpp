@@ -317,7 +317,7 @@ class Passage : public std::enable_shared_from_this<Passage> {
             return writer_->end();
         }
         // An overloaded server's own words go on only where a client can read them.
-        if (!status || (overloaded && body_.find("\"error\"") == std::string::npos)) return give_up();
+        if (!status || (overloaded && !is_error_answer(body_))) return give_up();
         if (!overloaded) balancer_->succeeded(*peer_);
         std::string body = answer_->whole(std::move(body_));
         if (ticket_) ticket_->began();

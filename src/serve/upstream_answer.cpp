@@ -149,6 +149,13 @@ std::string UpstreamAnswer::whole(std::string body) {
     return dump(json);
 }
 
+bool is_error_answer(std::string_view body) {
+    thread_local simdjson::dom::parser parser;
+    simdjson::dom::element error;
+    if (parser.parse(body.data(), body.size())["error"].get(error) != simdjson::SUCCESS) return false;
+    return error.is_object() || error.is_string();
+}
+
 std::string ask_for_usage(const std::string& body) {
     auto json = Json::parse(body, nullptr, false);
     if (!json.is_object()) return body;

@@ -46,6 +46,9 @@ class UpstreamAnswer {
     std::map<std::int64_t, ReasoningFilter> filters_;
 };
 
+// Whether clients can read the body as an error: a JSON object whose "error" is an object or a text.
+bool is_error_answer(std::string_view body);
+
 // The body with stream_options.include_usage set.
 std::string ask_for_usage(const std::string& body);
 

@@ -110,7 +110,7 @@ void EventLog::remember(const std::vector<Event>& events) {
     const std::size_t skipped = events.size() > max_recent ? events.size() - max_recent : 0;
     for (std::size_t i = skipped; i < events.size(); ++i) {
         Event& kept = recent_.emplace_back(events[i]);
-        kept.body = {};
+        kept.body.clear();
     }
     while (recent_.size() > max_recent) recent_.pop_front();
 }

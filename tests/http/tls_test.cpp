@@ -4,10 +4,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <atomic>
 #include <cstdio>
 #include <filesystem>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #include "http/client.h"
+#include "http/server.h"
 #include "scripted_server.h"
 
 namespace retort::http {
@@ -18,6 +23,7 @@ struct Identity {
     EVP_PKEY* key = EVP_EC_gen("P-256");
     X509* certificate = X509_new();
     std::filesystem::path file;
+    std::filesystem::path key_file;
 
     explicit Identity(const std::string& name) {
         X509_set_version(certificate, 2);
@@ -38,9 +44,14 @@ struct Identity {
         FILE* out = std::fopen(file.c_str(), "w");
         PEM_write_X509(out, certificate);
         std::fclose(out);
+        key_file = file.string() + ".key";
+        out = std::fopen(key_file.c_str(), "w");
+        PEM_write_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
+        std::fclose(out);
     }
     ~Identity() {
         std::filesystem::remove(file);
+        std::filesystem::remove(key_file);
         X509_free(certificate);
         EVP_PKEY_free(key);
     }
@@ -123,6 +134,132 @@ TEST(Tls, a_plain_server_and_a_silent_one_are_errors) {
     const auto late = client.send(request);
     ASSERT_FALSE(late);
     EXPECT_NE(late.error().message.find("timed out"), std::string::npos) << late.error().message;
+}
+
+ClientRequest post_to(const Server& server, std::string body) {
+    ClientRequest request;
+    request.method = "POST";
+    request.url = "https://localhost:" + std::to_string(server.port()) + "/p";
+    request.body = std::move(body);
+    request.read_seconds = 5;
+    request.connect_seconds = 5;
+    return request;
+}
+
+ClientOptions trusting(const Identity& identity) {
+    ClientOptions options;
+    options.certificates = identity.file;
+    return options;
+}
+
+TEST(TlsServer, answers_over_one_connection_and_renews_its_certificate) {
+    const Identity first("first");
+    const Identity second("second");
+    const auto file = first.file.string() + ".served";
+    const auto key_file = first.file.string() + ".served.key";
+    const auto serve = [&](const Identity& identity) {
+        constexpr auto over = std::filesystem::copy_options::overwrite_existing;
+        std::filesystem::copy_file(identity.file, file, over);
+        std::filesystem::copy_file(identity.key_file, key_file, over);
+    };
+    serve(first);
+    ServerOptions options;
+    options.host = "127.0.0.1";
+    options.certificate_file = file;
+    options.key_file = key_file;
+    auto started = Server::start(
+        options, [](const ServerRequest& request, const std::shared_ptr<ResponseWriter>& writer) {
+            if (request.body != "stream") return writer->send(200, {}, request.body);
+            writer->begin_stream(200, {{"Content-Type", "text/event-stream"}});
+            for (int i = 0; i < 100; ++i) writer->write("data: " + std::to_string(i) + "\n\n");
+            writer->end();
+        });
+    ASSERT_TRUE(started) << started.error().message;
+    const auto& server = *started;
+    Client client(trusting(first));
+    const std::string large(300'000, 'x');
+    for (const std::string& body : {std::string("a"), large, std::string("b"), std::string("c")}) {
+        const auto response = client.send(post_to(*server, body));
+        ASSERT_TRUE(response) << response.error().message;
+        EXPECT_EQ(response->body, body);
+    }
+    EXPECT_EQ(server->connections(), 1U);
+    std::string heard;
+    StreamHandlers handlers;
+    handlers.on_body = [&](std::string_view bytes) -> Status {
+        heard += bytes;
+        return {};
+    };
+    ASSERT_TRUE(client.send(post_to(*server, "stream"), handlers));
+    EXPECT_TRUE(heard.ends_with("data: 99\n\n")) << heard.size();
+
+    serve(second);
+    ASSERT_TRUE(server->reload_certificate());
+    // What is open stays; what is new is the second's.
+    EXPECT_EQ(client.send(post_to(*server, "kept"))->body, "kept");
+    EXPECT_FALSE(Client(trusting(first)).send(post_to(*server, "x")));
+    EXPECT_EQ(Client(trusting(second)).send(post_to(*server, "new"))->body, "new");
+    // A key that is not the certificate's is told of, and the old pair stays.
+    std::filesystem::copy_file(first.key_file, key_file, std::filesystem::copy_options::overwrite_existing);
+    const Status refused = server->reload_certificate();
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find(key_file), std::string::npos) << refused.error().message;
+    EXPECT_EQ(Client(trusting(second)).send(post_to(*server, "still"))->body, "still");
+    std::filesystem::remove(file);
+    std::filesystem::remove(key_file);
+}
+
+TEST(TlsServer, notices_who_goes_and_lets_go_who_is_silent) {
+    const Identity identity("server");
+    ServerOptions options;
+    options.certificate_file = identity.file;
+    options.key_file = identity.key_file;
+    options.handshake_seconds = 0.3;
+    options.idle_seconds = 0.5;
+    std::atomic<int> gone{0};
+    std::mutex mutex;
+    std::vector<std::shared_ptr<ResponseWriter>> writers;
+    auto started = Server::start(
+        options, [&](const ServerRequest& request, const std::shared_ptr<ResponseWriter>& writer) {
+            if (request.body == "now") return writer->send(200, {}, "now");
+            writer->on_gone([&] { ++gone; });
+            const std::lock_guard lock(mutex);
+            writers.push_back(writer);
+        });
+    ASSERT_TRUE(started) << started.error().message;
+    const auto eventually = [](const std::function<bool()>& condition) {
+        for (int i = 0; i < 500 && !condition(); ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        return condition();
+    };
+    {
+        Client client(trusting(identity));
+        ClientRequest request = post_to(**started, "wait");
+        request.read_seconds = 0.3;
+        EXPECT_FALSE(client.send(request));
+    }
+    EXPECT_TRUE(eventually([&] { return gone == 1; }));
+    writers.clear();
+    // Idle between two requests, and one that never shakes hands.
+    Client client(trusting(identity));
+    EXPECT_EQ(client.send(post_to(**started, "now"))->body, "now");
+    const int silent = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons((*started)->port());
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(::connect(silent, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_TRUE(eventually([&] { return (*started)->connections() == 0; }));
+    ::close(silent);
+}
+
+TEST(TlsServer, files_that_are_none_are_named) {
+    ServerOptions options;
+    options.certificate_file = "/nonexistent/certificate.pem";
+    options.key_file = "/nonexistent/key.pem";
+    const auto refused = Server::start(options, [](const ServerRequest&, const auto&) {});
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("/nonexistent/certificate.pem"), std::string::npos);
 }
 
 }  // namespace

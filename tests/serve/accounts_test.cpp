@@ -330,6 +330,41 @@ TEST_F(AccountsTest, TheAdminApiNeedsItsRole) {
     EXPECT_EQ(send("GET", "/admin/usage?per=minute", admin).status, 200);
 }
 
+TEST_F(AccountsTest, TheAdminSeesTheNewestRequests) {
+    const std::string key = make_key();
+    const std::string user_account = account_;
+    const std::string user_key_id = key_id_;
+    const std::string admin = make_key("{}", "admin");
+    start();
+    EXPECT_EQ(chat(key).status, 200);
+    expect_refusal(chat("wrong"), 401, "invalid_api_key");
+    EXPECT_EQ(send("GET", "/v1/models", key).status, 200);
+    Json rows;
+    EXPECT_TRUE(eventually([&] {
+        const auto response = send("GET", "/admin/requests?limit=10", admin);
+        rows = Json::parse(response.body)["data"];
+        return response.status == 200 && rows.size() == 2;
+    })) << rows;
+    EXPECT_EQ(rows[0]["code"], "invalid_api_key");
+    EXPECT_EQ(rows[1]["account"], user_account);
+    EXPECT_EQ(rows[1]["key"], user_key_id);
+    EXPECT_FALSE(rows[1]["request_id"].get<std::string>().empty());
+    for (const char* hidden : {"address", "user_agent", "body"}) EXPECT_FALSE(rows[1].contains(hidden));
+    EXPECT_EQ(Json::parse(send("GET", "/admin/requests?account=" + account_, admin).body)["data"].size(), 0U);
+    // After a restart they are there again.
+    server_.reset();
+    start();
+    EXPECT_EQ(Json::parse(send("GET", "/admin/requests", admin).body)["data"].size(), 2U);
+    // A browser that tells of another site's page is refused, a key or not.
+    http::ClientRequest request;
+    request.method = "POST";
+    request.url = "http://127.0.0.1:" + std::to_string(server_->port()) + "/admin/accounts";
+    request.headers.add("Authorization", "Bearer " + admin);
+    request.headers.add("Sec-Fetch-Site", "cross-site");
+    request.body = R"({"name":"x","plan":"plan"})";
+    EXPECT_EQ(client_.send(request)->status, 403);
+}
+
 TEST_F(AccountsTest, EventsNameNobody) {
     const std::string key = make_key();
     start();

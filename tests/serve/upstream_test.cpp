@@ -74,6 +74,15 @@ TEST(UpstreamAnswer, ShowsReasoningAsThePlanHasIt) {
     EXPECT_EQ(UpstreamAnswer(ReasoningAccess::full, false, 7).whole(body), body);
 }
 
+TEST(UpstreamAnswer, AnErrorIsReadNotGuessed) {
+    EXPECT_TRUE(is_error_answer(R"({"error": {"message": "busy"}})"));
+    EXPECT_TRUE(is_error_answer(R"({"error": "busy"})"));
+    for (const char* other : {"", "{}", "[]", "<p>\"error\"</p>", R"({"note": "\"error\""})",
+                              R"({"error": null})", R"({"x": {"error": {}}})", R"({"error": {)"}) {
+        EXPECT_FALSE(is_error_answer(other)) << other;
+    }
+}
+
 TEST(Upstream, ReadsItsAddress) {
     const auto server = parse_upstream("http://127.0.0.1:8000/v1,weight=3");
     ASSERT_TRUE(server) << server.error().message;
