@@ -107,7 +107,7 @@ Status make_plant(const std::filesystem::path& folder, const PlantSettings& sett
         RETORT_CHECK(write_secret(folder / "master.key", plant.master_key->hex() + "\n"));
     }
     std::string text = fmt::format(
-        "# What `retort serve --plant` plants in its answers.\nescrow_public_key = \"{}\"\n\n[twins]\nshare "
+        "# What is planted in the answers of a server.\nescrow_public_key = \"{}\"\n\n[twins]\nshare "
         "= {}\n\n"
         "[served]\nlog = {}\n",
         base::to_hex(keys.public_key.bytes), settings.twin_share, settings.log_served);
@@ -143,7 +143,7 @@ Result<Plant> read_plant(const std::filesystem::path& folder) {
         return fail(
             ErrorCode::refused,
             "{}: the coin seed, keys, canaries, scheme or share are not those committed to: what was planted "
-            "could not be proved. Restore the files, or make a new folder with `retort audit init`",
+            "could not be proved. Restore the files, or make a new folder",
             (folder / "commitment.json").string());
     }
     return plant;
