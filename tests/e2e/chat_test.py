@@ -85,6 +85,30 @@ class OneAnswer(E2eTest):
         (self.folder / "models/tiny/config.json").write_text('{"architectures": ["MambaForCausalLM"]}')
         self.assertIn("Mamba", self.ask("-p", "x", status=1).stderr)
 
+    def test_a_draft_changes_no_answer(self):
+        make_tiny_model(self.folder / "models/other", seed=1, layers=1)
+        alone = json.loads(self.ask("-p", "Hello", "--json", "-q").stdout)
+        for draft in ("tiny", "other"):
+            drafted = json.loads(self.ask("-p", "Hello", "--json", "-q", "--draft", draft, "--draft-tokens", 3).stdout)
+            self.assertEqual(drafted["content"], alone["content"])
+            self.assertEqual(drafted["completion_tokens"], alone["completion_tokens"])
+            self.assertGreater(drafted["drafted_tokens"], 0)
+            self.assertLessEqual(drafted["draft_hits"], drafted["drafted_tokens"])
+        self.assertEqual(alone["drafted_tokens"], 0)
+
+    def test_a_draft_of_another_tokenizer_is_refused(self):
+        make_tiny_model(self.folder / "models/other")
+        path = self.folder / "models/other/tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        vocab = tokenizer["model"]["vocab"]
+        first, second = list(vocab)[:2]
+        vocab[first], vocab[second] = vocab[second], vocab[first]
+        path.write_text(json.dumps(tokenizer))
+        refused = self.ask("-p", "x", "--draft", "other", status=2).stderr
+        self.assertIn("models/other", refused)
+        self.assertIn("tokenizer", refused)
+        self.assertIn("no-such-model", self.ask("-p", "x", "--draft", "no-such-model", status=1).stderr)
+
     def test_truncated_weights(self):
         path = self.folder / "models/tiny/model.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
