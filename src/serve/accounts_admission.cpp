@@ -163,6 +163,7 @@ Result<std::shared_ptr<AccountAdmission>> AccountAdmission::open(const AccountsO
         RETORT_TRY(out->events_, store::EventLog::open(events));
     }
     out->log_bodies_ = options.log_bodies;
+    out->sketch_key_ = guard::sketch_key(secret);
     out->self_ = out;
     return out;
 }
@@ -185,6 +186,7 @@ store::Event AccountAdmission::event_of(const http::ServerRequest& request, cons
     if (caller != nullptr) {
         event.account = caller->account->hash;
         event.key = caller->key_hash;
+        event.plan = caller->account->plan->name;
         directory_->saw(caller->account->id, "address", event.address);
         if (event.user_agent != store::ShortHash{}) {
             directory_->saw(caller->account->id, "user_agent", event.user_agent);
@@ -246,7 +248,7 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
     const store::Plan& plan = *caller->account->plan;
     Amounts wanted{};
     if (request.method == "POST") {
-        auto facts = read_facts(request.body);
+        auto facts = read_facts(request.body, events_ ? &sketch_key_ : nullptr);
         if (!facts) return refuse(facts.error(), std::move(event), std::move(headers), decided);
         event.model = facts->model.substr(0, 200);
         event.stream = facts->stream;
@@ -254,6 +256,7 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
         event.logit_bias = facts->logit_bias;
         event.messages = facts->messages;
         event.parameters = facts->parameters;
+        event.sketch = std::move(facts->sketch);
         const auto& models = plan.models;
         if (!models.empty() && std::find(models.begin(), models.end(), facts->model) == models.end()) {
             api::ApiError error =

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "guard/sketch.h"
 #include "serve/accounts_directory.h"
 #include "serve/admission.h"
 #include "serve/quota.h"
@@ -63,6 +64,7 @@ class AccountAdmission : public Admission {
     std::unique_ptr<store::EventLog> events_;
     std::weak_ptr<AccountAdmission> self_;
     bool log_bodies_ = false;
+    guard::SketchKey sketch_key_;
     std::atomic<std::uint64_t> admitted_{0};
     std::atomic<std::uint64_t> prompt_tokens_{0};
     std::atomic<std::uint64_t> completion_tokens_{0};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "serve/request_sketch.h"
 
 namespace retort::serve {
 
@@ -62,7 +63,7 @@ void read_field(RequestFacts& facts, std::string_view name, const simdjson::dom:
 
 }  // namespace
 
-api::ApiResult<RequestFacts> read_facts(std::string_view body) {
+api::ApiResult<RequestFacts> read_facts(std::string_view body, const guard::SketchKey* key) {
     thread_local simdjson::dom::parser parser;
     simdjson::dom::element root;
     simdjson::dom::object object;
@@ -87,6 +88,7 @@ api::ApiResult<RequestFacts> read_facts(std::string_view body) {
             facts.parameters += base::xxh3_64(text);
         }
     }
+    if (key != nullptr) facts.sketch = sketch_request(*key, object);
     return facts;
 }
 

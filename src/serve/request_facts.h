@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "api/error.h"
+#include "guard/sketch.h"
 
 namespace retort::serve {
 
@@ -19,11 +20,13 @@ struct RequestFacts {
     bool logprobs = false;
     bool logit_bias = false;
     std::uint64_t parameters = 0;  // XXH3 over the sampling fields as written
+    std::string sketch;            // of the prompt; empty: not asked for, or there is none
 };
 
 // Refuses what two readers could understand differently: no JSON object, or a field named twice. A field of a
 // wrong type is left to the route to refuse.
-api::ApiResult<RequestFacts> read_facts(std::string_view body);
+// `key` null: no sketch.
+api::ApiResult<RequestFacts> read_facts(std::string_view body, const guard::SketchKey* key = nullptr);
 // A guess of the prompt's tokens from above: a token of English has four bytes and more, of Chinese two to
 // three.
 std::int64_t guess_prompt_tokens(std::string_view body);

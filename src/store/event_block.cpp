@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/hash.h"
 #include "store/event_log.h"
@@ -11,7 +12,8 @@ namespace retort::store {
 
 namespace {
 
-constexpr std::uint8_t block_version = 1;
+constexpr std::uint8_t block_version = 2;
+constexpr std::uint8_t oldest_version = 1;  // without plan, payment and sketch
 constexpr std::size_t max_block_bytes = std::size_t{256} << 20U;
 constexpr int compression_level = 1;
 constexpr std::uint64_t flag_stream = 1;
@@ -106,9 +108,12 @@ void put_event(std::string& out, const Event& event, std::int64_t& last_time) {
     }
     put_number(out, event.parameters);
     put_text(out, event.body);
+    put_text(out, event.plan);
+    put_hash(out, event.payment);
+    put_text(out, event.sketch);
 }
 
-Event take_event(Reader& in, std::int64_t& last_time) {
+Event take_event(Reader& in, std::int64_t& last_time, std::uint8_t version) {
     Event event;
     // Of unsigned numbers: a damaged file may make it overflow.
     last_time = static_cast<std::int64_t>(static_cast<std::uint64_t>(last_time) +
@@ -130,6 +135,10 @@ Event take_event(Reader& in, std::int64_t& last_time) {
     }
     event.parameters = in.number();
     event.body = in.text();
+    if (version == oldest_version) return event;
+    event.plan = in.text();
+    event.payment = in.hash();
+    event.sketch = in.text();
     return event;
 }
 
@@ -157,9 +166,10 @@ std::string write_block(const std::vector<Event>& events) {
 Result<std::vector<Event>> read_block(std::string_view payload) {
     if (payload.size() < 9)
         return fail(ErrorCode::format, "a block of {} bytes has no header", payload.size());
-    if (static_cast<std::uint8_t>(payload[0]) != block_version) {
-        return fail(ErrorCode::unsupported, "block version {}; this program reads {}",
-                    static_cast<std::uint8_t>(payload[0]), block_version);
+    const auto version = static_cast<std::uint8_t>(payload[0]);
+    if (version < oldest_version || version > block_version) {
+        return fail(ErrorCode::unsupported, "block version {}; this program reads {} to {}", version,
+                    oldest_version, block_version);
     }
     std::uint64_t size = 0;
     std::memcpy(&size, payload.data() + 1, sizeof size);
@@ -180,37 +190,43 @@ Result<std::vector<Event>> read_block(std::string_view payload) {
     const std::uint64_t count = in.number();
     std::vector<Event> events;
     std::int64_t last_time = 0;
-    for (std::uint64_t i = 0; i < count && !in.failed(); ++i) events.push_back(take_event(in, last_time));
+    for (std::uint64_t i = 0; i < count && !in.failed(); ++i)
+        events.push_back(take_event(in, last_time, version));
     if (in.failed() || !in.at_end()) return fail(ErrorCode::format, "a block's records do not fill it");
     return events;
 }
 
 std::string event_json(const Event& event) {
-    const nlohmann::ordered_json json = {{"time_ms", event.time_ms},
-                                         {"request_id", event.request_id},
-                                         {"account", hash_or_empty(event.account)},
-                                         {"key", hash_or_empty(event.key)},
-                                         {"address", hash_or_empty(event.address)},
-                                         {"user_agent", hash_or_empty(event.user_agent)},
-                                         {"method", event.method},
-                                         {"route", event.route},
-                                         {"model", event.model},
-                                         {"status", event.status},
-                                         {"end", event.end},
-                                         {"code", event.code},
-                                         {"stream", event.stream},
-                                         {"logprobs", event.logprobs},
-                                         {"logit_bias", event.logit_bias},
-                                         {"prompt_tokens", event.prompt_tokens},
-                                         {"cached_tokens", event.cached_tokens},
-                                         {"completion_tokens", event.completion_tokens},
-                                         {"reasoning_tokens", event.reasoning_tokens},
-                                         {"cost", event.cost},
-                                         {"first_byte_us", event.first_byte_us},
-                                         {"total_us", event.total_us},
-                                         {"parameters", fmt::format("{:016x}", event.parameters)},
-                                         {"messages", event.messages},
-                                         {"body", event.body}};
+    const nlohmann::ordered_json json = {
+        {"time_ms", event.time_ms},
+        {"request_id", event.request_id},
+        {"account", hash_or_empty(event.account)},
+        {"key", hash_or_empty(event.key)},
+        {"address", hash_or_empty(event.address)},
+        {"user_agent", hash_or_empty(event.user_agent)},
+        {"method", event.method},
+        {"route", event.route},
+        {"model", event.model},
+        {"status", event.status},
+        {"end", event.end},
+        {"code", event.code},
+        {"stream", event.stream},
+        {"logprobs", event.logprobs},
+        {"logit_bias", event.logit_bias},
+        {"prompt_tokens", event.prompt_tokens},
+        {"cached_tokens", event.cached_tokens},
+        {"completion_tokens", event.completion_tokens},
+        {"reasoning_tokens", event.reasoning_tokens},
+        {"cost", event.cost},
+        {"first_byte_us", event.first_byte_us},
+        {"total_us", event.total_us},
+        {"parameters", fmt::format("{:016x}", event.parameters)},
+        {"messages", event.messages},
+        {"body", event.body},
+        {"plan", event.plan},
+        {"payment", hash_or_empty(event.payment)},
+        {"sketch", base::to_hex(std::span(reinterpret_cast<const std::uint8_t*>(event.sketch.data()),
+                                          event.sketch.size()))}};
     return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -49,6 +49,9 @@ struct Event {
     std::uint64_t parameters = 0;  // XXH3 of temperature, top_p, max_tokens …: equal settings, equal number
     std::int64_t messages = 0;     // of a conversation; 0: not one
     std::string body;              // of the request; only when asked for
+    std::string plan;              // the account's
+    ShortHash payment{};           // of whatever pays for the account
+    std::string sketch;            // of the prompt, as guard/sketch.h writes it; empty: none was made
 };
 
 // A block of records as a frame's payload, and back.
