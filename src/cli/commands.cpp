@@ -25,7 +25,6 @@ struct Planned {
 // Commands of the design that this version does not have: refused by name, so that nobody takes silence for
 // work.
 constexpr Planned planned[] = {
-    {"guard", "replay or inspect traffic; alerts, clusters, evidence"},
     {"audit", "was this model trained on that model's answers?"},
     {"release", "the gate: measured against a policy, then signed"},
 };

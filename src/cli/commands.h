@@ -67,6 +67,7 @@ void add_pull(Commands& commands);
 void add_chat(Commands& commands);
 void add_serve(Commands& commands);
 void add_keys(Commands& commands);
+void add_guard(Commands& commands);
 void add_collect(Commands& commands);
 void add_problems(Commands& commands);
 void add_curate(Commands& commands);

@@ -6,6 +6,7 @@ int main(int argc, char** argv) {
     retort::cli::add_chat(commands);
     retort::cli::add_serve(commands);
     retort::cli::add_keys(commands);
+    retort::cli::add_guard(commands);
     retort::cli::add_collect(commands);
     retort::cli::add_problems(commands);
     retort::cli::add_curate(commands);

@@ -270,6 +270,13 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
                                     "logprobs"),
                           std::move(event), std::move(headers), decided);
         }
+        // A bias forces any token out, and its logprob then says what the model thought of it: with enough of
+        // them the output projection is known up to a rotation (Carlini et al. 2024).
+        if (facts->logprobs && facts->logit_bias) {
+            return refuse(
+                api::invalid_value("logit_bias", "'logit_bias' and 'logprobs' cannot be asked for together."),
+                std::move(event), std::move(headers), decided);
+        }
         const bool generates = request.path == "/v1/chat/completions" || request.path == "/v1/completions";
         const std::int64_t answer =
             facts->max_tokens >= 0 ? facts->max_tokens : plan.reserved_completion_tokens;

@@ -7,7 +7,7 @@ import unittest
 
 from harness import SOURCE, E2eTest, clean_environment, main
 
-PLANNED = ("guard", "audit", "release")
+PLANNED = ("audit", "release")
 
 
 class CommandLine(E2eTest):

@@ -37,8 +37,9 @@ TEST(Sketch, AScaffoldShowsThroughItsSlots) {
         " Write the final answer alone on the last line, in braces, without any other text.";
     const auto a = sketch(head + "How many apples has Ann after selling twelve of forty?" + tail);
     const auto b = sketch(head + "The train leaves Bern; when does it meet the other one near Thun" + tail);
-    EXPECT_GE(shared(a, b, 1), 3U);
-    EXPECT_GE(shared(a, b, 2), 3U);
+    // Two are what links accounts.
+    EXPECT_GE(shared(a, b, 1), 2U);
+    EXPECT_GE(shared(a, b, 2), 2U);
     EXPECT_NE(a.content, b.content);
     const auto c =
         sketch("Who wrote the first book about the bees of the northern valleys and their keepers?");

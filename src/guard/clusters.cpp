@@ -1,0 +1,414 @@
+#include "guard/clusters.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <unordered_map>
+
+#include "base/random.h"
+
+namespace retort::guard {
+
+namespace {
+
+struct Posting {
+    std::uint64_t token;
+    std::uint32_t account;
+};
+
+class Sets {
+  public:
+    explicit Sets(std::size_t size) : parent_(size) { std::iota(parent_.begin(), parent_.end(), 0U); }
+    std::uint32_t find(std::uint32_t i) {
+        while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
+        return i;
+    }
+    void join(std::uint32_t a, std::uint32_t b) {
+        a = find(a);
+        b = find(b);
+        if (a != b) parent_[std::max(a, b)] = std::min(a, b);
+    }
+
+  private:
+    std::vector<std::uint32_t> parent_;
+};
+
+double weight_of(const PastUse& past, std::uint32_t token) {
+    return 1.0 / (1.0 + past.of(token));
+}
+
+// What one account brings to the features; those of pairs need more of it.
+struct Member {
+    std::array<float, evidence_kinds> mean{};  // of the features that are averages
+    std::uint64_t parameters = 0;
+    std::array<std::uint64_t, 3> hours{};
+    double first_days = 0;
+    double log_volume = 0;
+    std::uint64_t payment = 0;
+    std::uint64_t address = 0;
+    std::uint16_t plan = 0;
+};
+
+constexpr std::size_t index_of(Evidence kind) {
+    return static_cast<std::size_t>(kind);
+}
+
+double novelty(const WindowStats& window, const PastUse& past) {
+    double best = 0;
+    for (std::size_t i = 0; i < GramTable::size; ++i) {
+        if (window.grams.counts[i] < 2) continue;
+        best = std::max(best, weight_of(past, window.grams.grams[i]) *
+                                  std::min<double>(window.grams.counts[i], window.requests));
+    }
+    return best / std::max<double>(window.requests, 1);
+}
+
+Member member_of(const AccountState& account, const PastUse& past) {
+    const AccountFacts facts = facts_of(account.window);
+    Member member;
+    member.mean[index_of(Evidence::novel_scaffold)] = static_cast<float>(novelty(account.window, past));
+    member.mean[index_of(Evidence::distinct_texts)] = static_cast<float>(facts.distinct_share);
+    member.mean[index_of(Evidence::no_follow_up)] = static_cast<float>(facts.single_share);
+    member.mean[index_of(Evidence::reasoning)] = static_cast<float>(facts.elicits_share);
+    member.mean[index_of(Evidence::regular)] = static_cast<float>(facts.regularity);
+    member.parameters = account.window.parameters;
+    member.hours = account.window.hours;
+    member.first_days = static_cast<double>(account.first_ms) / 86'400'000.0;
+    member.log_volume = std::log2(1.0 + account.window.requests);
+    member.payment = account.payment;
+    member.address = account.address;
+    member.plan = account.plan;
+    return member;
+}
+
+// P(two of the members agree); those that have none agree with nobody.
+double agreement(std::vector<std::uint64_t>& values) {
+    std::sort(values.begin(), values.end());
+    double pairs = 0;
+    for (std::size_t i = 0; i < values.size();) {
+        std::size_t end = i;
+        while (end < values.size() && values[end] == values[i]) ++end;
+        const auto run = static_cast<double>(end - i);
+        if (values[i] != 0) pairs += run * (run - 1);
+        i = end;
+    }
+    const auto n = static_cast<double>(values.size());
+    return pairs / (n * (n - 1));
+}
+
+double spread(std::vector<double>& values) {
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    const double median = *middle;
+    double sum = 0;
+    for (const double value : values) sum += std::abs(value - median);
+    return sum / static_cast<double>(values.size());
+}
+
+using Features = std::array<double, evidence_kinds>;
+
+class Scorer {
+  public:
+    Scorer(std::span<const AccountState> accounts, const PastUse& past, const ClusterOptions& options)
+        : options_(options) {
+        members_.reserve(accounts.size());
+        for (std::size_t i = 0; i < accounts.size(); ++i) {
+            if (accounts[i].window.requests < options.min_requests) {
+                members_.emplace_back();
+                continue;
+            }
+            members_.push_back(member_of(accounts[i], past));
+            by_plan_[accounts[i].plan].push_back(static_cast<std::uint32_t>(i));
+        }
+    }
+
+    // Larger is more suspicious, in all.
+    Features features(std::span<const std::uint32_t> members, std::uint64_t stream) {
+        Features out{};
+        const auto n = static_cast<double>(members.size());
+        std::array<std::vector<std::uint64_t>, 3> labels;
+        std::vector<double> first;
+        std::vector<double> volume;
+        for (const std::uint32_t i : members) {
+            const Member& member = members_[i];
+            for (std::size_t k = 0; k < evidence_kinds; ++k) out[k] += member.mean[k] / n;
+            labels[0].push_back(member.parameters);
+            labels[1].push_back(member.payment);
+            labels[2].push_back(member.address);
+            first.push_back(member.first_days);
+            volume.push_back(member.log_volume);
+        }
+        out[index_of(Evidence::parameters)] = agreement(labels[0]);
+        out[index_of(Evidence::payment)] = agreement(labels[1]);
+        out[index_of(Evidence::address)] = agreement(labels[2]);
+        out[index_of(Evidence::onset)] = -std::log2(1.0 / 24 + spread(first));
+        out[index_of(Evidence::volume)] = -std::log2(0.1 + spread(volume));
+        out[index_of(Evidence::timing)] = overlap(members, stream);
+        return out;
+    }
+
+    void score(Cluster& cluster) {
+        const std::size_t n = cluster.members.size();
+        const Moments& null = null_of(n, majority_plan(cluster.members));
+        const Features seen = features(cluster.members, cluster.members.front());
+        // A set between two of the drawn sizes has that much less spread than the smaller.
+        const double shrink = std::sqrt(static_cast<double>(std::bit_floor(n)) / static_cast<double>(n));
+        cluster.score = std::log2(1 + cluster.dispersed);
+        for (std::size_t k = 0; k < evidence_kinds; ++k) {
+            const double z = (seen[k] - null.mean[k]) / (null.deviation[k] * shrink);
+            cluster.z[k] = static_cast<float>(z);
+            cluster.score += std::log2(1 + std::max(z, 0.0));
+        }
+    }
+
+  private:
+    struct Moments {
+        Features mean{};
+        Features deviation{};
+    };
+
+    // The mean Jaccard index of active hours over some pairs.
+    double overlap(std::span<const std::uint32_t> members, std::uint64_t stream) {
+        const std::size_t n = members.size();
+        const std::size_t all = n * (n - 1) / 2;
+        constexpr std::size_t most = 192;
+        base::RandomStream random(options_.seed, stream * 2 + 1);
+        double sum = 0;
+        std::size_t pairs = 0;
+        const auto add = [&](std::uint32_t a, std::uint32_t b) {
+            int both = 0;
+            int any = 0;
+            for (std::size_t w = 0; w < 3; ++w) {
+                both += std::popcount(members_[a].hours[w] & members_[b].hours[w]);
+                any += std::popcount(members_[a].hours[w] | members_[b].hours[w]);
+            }
+            sum += any > 0 ? static_cast<double>(both) / any : 0;
+            ++pairs;
+        };
+        if (all <= most) {
+            for (std::size_t i = 0; i < n; ++i)
+                for (std::size_t j = i + 1; j < n; ++j) add(members[i], members[j]);
+        } else {
+            while (pairs < most) {
+                const std::size_t i = random.below(n);
+                const std::size_t j = random.below(n - 1);
+                add(members[i], members[j < i ? j : j + 1]);
+            }
+        }
+        return sum / static_cast<double>(pairs);
+    }
+
+    std::uint16_t majority_plan(std::span<const std::uint32_t> members) const {
+        std::map<std::uint16_t, std::size_t> counts;
+        for (const std::uint32_t i : members) ++counts[members_[i].plan];
+        return std::max_element(counts.begin(), counts.end(),
+                                [](const auto& a, const auto& b) { return a.second < b.second; })
+            ->first;
+    }
+
+    // Of random sets of accounts on one plan: what the features of independent accounts are.
+    const Moments& null_of(std::size_t n, std::uint16_t plan) {
+        const std::size_t size = std::bit_floor(n);
+        const auto [found, is_new] = nulls_.try_emplace({size, plan});
+        Moments& moments = found->second;
+        if (!is_new) return moments;
+        const std::vector<std::uint32_t>& pool = by_plan_[plan];
+        Features sum{};
+        Features squares{};
+        std::vector<std::uint32_t> drawn(size);
+        base::RandomStream random(options_.seed, (static_cast<std::uint64_t>(plan) << 32U) + size);
+        for (int d = 0; d < options_.draws; ++d) {
+            // With repetition where the plan has not enough: rather too like each other than not drawn.
+            for (std::uint32_t& i : drawn) i = pool[random.below(pool.size())];
+            const Features one = features(drawn, static_cast<std::uint64_t>(d));
+            for (std::size_t k = 0; k < evidence_kinds; ++k) {
+                sum[k] += one[k];
+                squares[k] += one[k] * one[k];
+            }
+        }
+        // A deviation of nought would make any difference infinite; a thousandth of the range is the floor,
+        // and for small sets half a pair's agreement.
+        const double floor = 0.02 / std::sqrt(static_cast<double>(size));
+        for (std::size_t k = 0; k < evidence_kinds; ++k) {
+            moments.mean[k] = sum[k] / options_.draws;
+            moments.deviation[k] = std::max(
+                floor,
+                std::sqrt(std::max(0.0, squares[k] / options_.draws - moments.mean[k] * moments.mean[k])));
+        }
+        return moments;
+    }
+
+    const ClusterOptions& options_;
+    std::vector<Member> members_;
+    std::map<std::uint16_t, std::vector<std::uint32_t>> by_plan_;
+    std::map<std::pair<std::size_t, std::uint16_t>, Moments> nulls_;
+};
+
+double shared_weight(const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b,
+                     const PastUse& past) {
+    double sum = 0;
+    for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+        if (a[i] < b[j]) {
+            ++i;
+        } else if (b[j] < a[i]) {
+            ++j;
+        } else {
+            sum += weight_of(past, a[i]);
+            ++i;
+            ++j;
+        }
+    }
+    return sum;
+}
+
+// Joins accounts that share enough. Of a token's many accounts each meets its neighbours in the list and the
+// first few, not every other: a chain of likes is enough for a connected part.
+void link(std::span<const AccountState> accounts, const PastUse& past, const ClusterOptions& options,
+          Sets& sets) {
+    std::vector<std::vector<std::uint32_t>> tokens(accounts.size());
+    std::vector<Posting> postings;
+    std::unordered_map<std::uint64_t, std::uint32_t> payers;
+    for (std::uint32_t i = 0; i < accounts.size(); ++i) {
+        if (accounts[i].window.requests < options.min_requests) continue;
+        if (accounts[i].payment != 0) {
+            const auto [payer, is_new] = payers.try_emplace(accounts[i].payment, i);
+            if (!is_new) sets.join(payer->second, i);
+        }
+        tokens[i] = link_tokens(accounts[i].window);
+        for (const std::uint32_t token : tokens[i]) {
+            // So common that it weighs nothing.
+            if (past.of(token) < 64) postings.push_back({token, i});
+        }
+    }
+    std::sort(postings.begin(), postings.end(), [](const Posting& a, const Posting& b) {
+        return a.token != b.token ? a.token < b.token : a.account < b.account;
+    });
+    constexpr std::size_t neighbours = 3;
+    constexpr std::size_t hubs = 2;
+    const auto meet = [&](std::uint32_t a, std::uint32_t b) {
+        if (sets.find(a) == sets.find(b)) return;
+        if (shared_weight(tokens[a], tokens[b], past) >= options.link_weight) sets.join(a, b);
+    };
+    for (std::size_t begin = 0; begin < postings.size();) {
+        std::size_t end = begin;
+        while (end < postings.size() && postings[end].token == postings[begin].token) ++end;
+        for (std::size_t i = begin; i < end; ++i) {
+            for (std::size_t j = i + 1; j < std::min(end, i + 1 + neighbours); ++j)
+                meet(postings[i].account, postings[j].account);
+            for (std::size_t j = begin; j < std::min(i, begin + hubs); ++j)
+                meet(postings[i].account, postings[j].account);
+        }
+        begin = end;
+    }
+}
+
+void describe(std::span<const AccountState> accounts, const PastUse& past, Cluster& cluster) {
+    std::unordered_map<std::uint32_t, std::uint32_t> grams;
+    SmallestHashes<256> pool;
+    double largest = 0;
+    for (const std::uint32_t i : cluster.members) {
+        const WindowStats& window = accounts[i].window;
+        cluster.requests += window.requests;
+        largest = std::max(largest, facts_of(window).distinct);
+        for (const std::uint32_t text : window.pool.values)
+            if (text != 0) pool.add(text);
+        for (std::size_t g = 0; g < GramTable::size; ++g)
+            if (window.grams.counts[g] >= 2) ++grams[window.grams.grams[g]];
+    }
+    // The union's estimate is exact below its size; each member's own smallest are enough for it.
+    double distinct = pool.distinct();
+    if (pool.values.back() != 0) {
+        // Members keep 24 each: above the smallest of their largest kept, hashes are missing.
+        std::uint32_t cut = UINT32_MAX;
+        for (const std::uint32_t i : cluster.members) {
+            const std::uint32_t last = accounts[i].window.pool.values.back();
+            if (last != 0) cut = std::min(cut, last);
+        }
+        std::size_t below = 0;
+        while (below < pool.values.size() && pool.values[below] < cut) ++below;
+        if (below >= 4) distinct = std::max(distinct, static_cast<double>(below) * 4294967296.0 / cut);
+    } else {
+        double sum = 0;
+        bool cut = false;
+        for (const std::uint32_t i : cluster.members) {
+            sum += facts_of(accounts[i].window).distinct;
+            cut = cut || accounts[i].window.pool.values.back() != 0;
+        }
+        // Members that ask much each: of what they kept, as much is shared as of all.
+        double kept = 0;
+        for (const std::uint32_t i : cluster.members)
+            for (const std::uint32_t text : accounts[i].window.pool.values) kept += text != 0 ? 1 : 0;
+        if (cut && kept > 0) distinct = sum * distinct / kept;
+    }
+    cluster.dispersed = std::max(0.0, distinct - largest);
+    std::vector<std::pair<double, std::uint32_t>> ranked;
+    for (const auto& [gram, count] : grams)
+        if (count >= 2) ranked.emplace_back(count * weight_of(past, gram), gram);
+    std::sort(ranked.begin(), ranked.end(), std::greater<>());
+    constexpr std::size_t shown = 32;
+    for (const auto& [weight, gram] : ranked) {
+        if (cluster.scaffold.size() == shown) break;
+        cluster.scaffold.push_back(gram);
+    }
+}
+
+}  // namespace
+
+std::uint32_t text_token(std::uint32_t pool_hash) {
+    // Apart from grams.
+    const std::uint32_t token = pool_hash * 0x9e3779b1U ^ 0x5bd1e995U;
+    return token == 0 ? 1 : token;
+}
+
+std::string_view evidence_name(std::size_t kind) {
+    constexpr std::string_view names[evidence_kinds] = {
+        "novel_scaffold", "distinct_texts", "no_follow_up", "reasoning", "parameters", "timing",
+        "onset",          "volume",         "payment",      "address",   "regular"};
+    return kind < evidence_kinds ? names[kind] : "";
+}
+
+std::vector<std::uint32_t> link_tokens(const WindowStats& window) {
+    std::vector<std::uint32_t> out;
+    // What has crept in under space-saving's smallest count proves no repetition.
+    std::uint16_t smallest = UINT16_MAX;
+    for (std::size_t i = 0; i < GramTable::size; ++i) smallest = std::min(smallest, window.grams.counts[i]);
+    for (std::size_t i = 0; i < GramTable::size; ++i) {
+        const std::uint16_t count = window.grams.counts[i];
+        if (count >= 2 && count > smallest) out.push_back(window.grams.grams[i]);
+    }
+    for (const std::uint32_t text : window.pool.values)
+        if (text != 0) out.push_back(text_token(text));
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+}
+
+std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
+                                   const ClusterOptions& options) {
+    Sets sets(accounts.size());
+    link(accounts, past, options, sets);
+    std::map<std::uint32_t, Cluster> parts;
+    std::vector<std::uint32_t> sizes(accounts.size(), 0);
+    for (std::uint32_t i = 0; i < accounts.size(); ++i)
+        if (accounts[i].window.requests >= options.min_requests) ++sizes[sets.find(i)];
+    for (std::uint32_t i = 0; i < accounts.size(); ++i) {
+        if (accounts[i].window.requests < options.min_requests) continue;
+        const std::uint32_t root = sets.find(i);
+        if (sizes[root] >= 2) parts[root].members.push_back(i);
+    }
+    Scorer scorer(accounts, past, options);
+    std::vector<Cluster> out;
+    for (auto& [root, cluster] : parts) {
+        describe(accounts, past, cluster);
+        scorer.score(cluster);
+        out.push_back(std::move(cluster));
+    }
+    std::stable_sort(out.begin(), out.end(),
+                     [](const Cluster& a, const Cluster& b) { return a.score > b.score; });
+    return out;
+}
+
+}  // namespace retort::guard

@@ -1,0 +1,230 @@
+#include "guard/guard.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace retort::guard {
+
+namespace {
+
+constexpr double month_ms = 30.0 * 86'400'000;
+// A null of n account-windows is trusted this far below 1 / n, by its fitted tail, and no further.
+constexpr double tail_reach = 30;
+// Suspension asks for two kinds of evidence that no prompt carries, each beyond one in ten thousand (normal).
+constexpr float independent_z = 3.72F;
+constexpr std::size_t independent_kinds = 2;
+constexpr std::size_t smallest_suspended_cluster = 3;
+
+bool has_independent_evidence(const Cluster& cluster) {
+    std::size_t kinds = 0;
+    for (const Evidence kind : {Evidence::parameters, Evidence::timing, Evidence::onset, Evidence::volume,
+                                Evidence::payment, Evidence::address}) {
+        if (cluster.z[static_cast<std::size_t>(kind)] >= independent_z) ++kinds;
+    }
+    return kinds >= independent_kinds && cluster.members.size() >= smallest_suspended_cluster;
+}
+
+}  // namespace
+
+std::string_view level_name(Level level) {
+    constexpr std::string_view names[] = {"none", "review", "throttle", "suspend"};
+    return names[static_cast<std::size_t>(level)];
+}
+
+std::string_view detector_name(Detector detector) {
+    constexpr std::string_view names[] = {"cluster", "account", "logits"};
+    return names[static_cast<std::size_t>(detector)];
+}
+
+std::vector<bool> benjamini_hochberg(std::span<const double> p_values, double rate) {
+    std::vector<std::size_t> order(p_values.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return p_values[a] < p_values[b]; });
+    std::size_t rejected = 0;
+    const auto count = static_cast<double>(p_values.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        if (p_values[order[i]] <= rate * static_cast<double>(i + 1) / count) rejected = i + 1;
+    }
+    std::vector<bool> out(p_values.size(), false);
+    for (std::size_t i = 0; i < rejected; ++i) out[order[i]] = true;
+    return out;
+}
+
+double Guard::threshold(Level level) const {
+    return options_.rates[static_cast<std::size_t>(level)] * static_cast<double>(options_.window_ms) /
+           month_ms / static_cast<double>(detectors);
+}
+
+bool Guard::is_calibrated(Level level, Detector detector) const {
+    return static_cast<double>(null(detector).size()) * tail_reach * threshold(level) >= 1;
+}
+
+Level Guard::level_of(double p, Detector detector, std::string& reason) const {
+    for (const Level level : {Level::suspend, Level::throttle, Level::review}) {
+        if (p > threshold(level)) continue;
+        if (is_calibrated(level, detector)) return level;
+        reason = "not calibrated";
+    }
+    return Level::none;
+}
+
+std::uint32_t Guard::account_of(const store::Event& event) {
+    const auto [found, is_new] =
+        numbers_.try_emplace(event.account, static_cast<std::uint32_t>(accounts_.size()));
+    if (is_new) {
+        accounts_.emplace_back();
+        accounts_.back().id = event.account;
+    }
+    const auto [plan, new_plan] =
+        plan_numbers_.try_emplace(event.plan, static_cast<std::uint16_t>(plans_.size()));
+    if (new_plan) plans_.push_back(event.plan);
+    accounts_[found->second].plan = plan->second;
+    return found->second;
+}
+
+void Guard::add(const store::Event& event, const std::function<void(Verdict)>& on_verdict) {
+    ++events_;
+    if (event.account == store::ShortHash{} || event.method != "POST" || event.time_ms < 0) return;
+    const std::int64_t tick = event.time_ms / options_.tick_ms;
+    const std::int64_t window = event.time_ms / options_.window_ms;
+    // An event that comes late counts for the time that has been reached.
+    if (tick > tick_) {
+        if (tick_ >= 0) end_tick(on_verdict);
+        tick_ = tick;
+    }
+    if (window > window_) {
+        if (window_ >= 0) end_window();
+        window_ = window;
+    }
+    time_ms_ = std::max(time_ms_, event.time_ms);
+    AccountState& account = accounts_[account_of(event)];
+    const auto sketch = read_sketch(event.sketch);
+    const std::int64_t since = std::max<std::int64_t>(event.time_ms - window_ * options_.window_ms, 0);
+    add_event(account, event, sketch ? &*sketch : nullptr, static_cast<std::size_t>(since / 3'600'000));
+}
+
+void Guard::end_tick(const std::function<void(Verdict)>& on_verdict) {
+    clusters_ = find_clusters(accounts_, past_, options_.clusters);
+    for (const Cluster& cluster : clusters_) {
+        for (const std::uint32_t i : cluster.members)
+            accounts_[i].best_cluster =
+                std::max(accounts_[i].best_cluster, static_cast<float>(cluster.score));
+    }
+    for (AccountState& account : accounts_) {
+        if (account.in_window == 0) continue;
+        account.best_account =
+            std::max(account.best_account, static_cast<float>(account_score(facts_of(account.window))));
+        account.best_logits = std::max(account.best_logits, static_cast<float>(logits_score(account.window)));
+    }
+    judge_clusters(on_verdict);
+    judge_accounts(on_verdict);
+}
+
+void Guard::judge_clusters(const std::function<void(Verdict)>& on_verdict) {
+    const NullDistribution& past = null(Detector::cluster);
+    if (past.size() == 0) return;
+    std::vector<double> p_values;
+    for (const Cluster& cluster : clusters_) p_values.push_back(past.p_value(cluster.score, 1));
+    const std::vector<bool> rejected = benjamini_hochberg(p_values, options_.false_discovery_rate);
+    for (std::size_t i = 0; i < clusters_.size(); ++i) {
+        if (!rejected[i]) continue;
+        const Cluster& cluster = clusters_[i];
+        Verdict verdict;
+        verdict.level = level_of(p_values[i], Detector::cluster, verdict.reason);
+        if (verdict.level == Level::suspend && !has_independent_evidence(cluster)) {
+            verdict.level = Level::throttle;
+            verdict.reason = "no independent evidence";
+        }
+        if (verdict.level == Level::none) continue;
+        for (const std::uint32_t member : cluster.members) {
+            AccountState& account = accounts_[member];
+            if (account.level >= static_cast<std::uint8_t>(verdict.level) || allowed_.contains(account.id))
+                continue;
+            account.level = static_cast<std::uint8_t>(verdict.level);
+            verdict.accounts.push_back(account.id);
+        }
+        if (verdict.accounts.empty()) continue;
+        verdict.sequence = sequence_++;
+        verdict.time_ms = time_ms_;
+        verdict.p = p_values[i];
+        verdict.score = cluster.score;
+        verdict.cluster_size = cluster.members.size();
+        verdict.requests = cluster.requests;
+        verdict.dispersed = cluster.dispersed;
+        std::copy(std::begin(cluster.z), std::end(cluster.z), verdict.z.begin());
+        verdict.scaffold = cluster.scaffold;
+        on_verdict(std::move(verdict));
+    }
+}
+
+void Guard::judge_accounts(const std::function<void(Verdict)>& on_verdict) {
+    for (const Detector detector : {Detector::account, Detector::logits}) {
+        const NullDistribution& past = null(detector);
+        if (past.size() == 0) continue;
+        for (AccountState& account : accounts_) {
+            if (account.in_window == 0) continue;
+            const double score = detector == Detector::account ? account.best_account : account.best_logits;
+            Verdict verdict;
+            verdict.p = past.p_value(score, 1);
+            if (verdict.p > threshold(Level::review)) continue;
+            verdict.level = level_of(verdict.p, detector, verdict.reason);
+            // One account alone is never suspended: there is nothing across accounts.
+            if (verdict.level == Level::suspend) {
+                verdict.level = Level::throttle;
+                verdict.reason = "no independent evidence";
+            }
+            if (verdict.level == Level::none || account.level >= static_cast<std::uint8_t>(verdict.level) ||
+                allowed_.contains(account.id)) {
+                continue;
+            }
+            account.level = static_cast<std::uint8_t>(verdict.level);
+            verdict.sequence = sequence_++;
+            verdict.time_ms = time_ms_;
+            verdict.detector = detector;
+            verdict.score = score;
+            verdict.accounts.push_back(account.id);
+            verdict.requests = account.window.requests;
+            on_verdict(std::move(verdict));
+        }
+    }
+}
+
+void Guard::end_window() {
+    std::vector<float> scores[detectors];
+    past_.halve();
+    for (AccountState& account : accounts_) {
+        if (account.in_window != 0) {
+            const bool flagged =
+                account.level >= static_cast<std::uint8_t>(Level::throttle) && !allowed_.contains(account.id);
+            const bool enters = options_.null_filter ? options_.null_filter(account.id) : !flagged;
+            if (enters) {
+                scores[0].push_back(account.best_cluster);
+                scores[1].push_back(account.best_account);
+                scores[2].push_back(account.best_logits);
+            }
+            // What flagged accounts ask does not become common by it.
+            if (!flagged) {
+                for (const std::uint32_t token : link_tokens(account.window)) past_.add(token);
+            }
+        }
+        account.window = {};
+        account.in_window = 0;
+        account.best_cluster = account.best_account = account.best_logits = 0;
+    }
+    for (std::size_t d = 0; d < detectors; ++d) nulls_[d].add_window(std::move(scores[d]));
+    clusters_.clear();
+}
+
+void Guard::set_allowed(const store::ShortHash& account, bool allowed) {
+    if (!allowed) {
+        allowed_.erase(account);
+        return;
+    }
+    allowed_.insert(account);
+    const auto found = numbers_.find(account);
+    if (found != numbers_.end()) accounts_[found->second].level = 0;
+}
+
+}  // namespace retort::guard

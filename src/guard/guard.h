@@ -1,0 +1,127 @@
+// The detectors over a stream of events: windows, scoring at ticks, p-values from the server's own past, and
+// verdicts. What it does depends on the events and their order alone, never on the clock, so that a restart
+// from a checkpoint comes to the same verdicts. Knows no file and no policy; files are guard/follower.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/result.h"
+#include "guard/account.h"
+#include "guard/clusters.h"
+#include "guard/null.h"
+#include "store/event_log.h"
+
+namespace retort::guard {
+
+enum class Level : std::uint8_t { none, review, throttle, suspend };
+inline constexpr std::size_t levels = 4;
+std::string_view level_name(Level level);
+
+enum class Detector : std::uint8_t {
+    cluster,  // accounts that move together (guard/clusters.h)
+    account,  // one account's harvesting, by itself
+    logits,   // bias maps and logprobs
+    count
+};
+inline constexpr std::size_t detectors = static_cast<std::size_t>(Detector::count);
+std::string_view detector_name(Detector detector);
+
+struct HashOfId {
+    std::size_t operator()(const store::ShortHash& hash) const { return first_bytes(hash); }
+};
+
+// One decision about one cluster, or one account: whom it raises to which level, and why.
+struct Verdict {
+    std::uint64_t sequence = 0;
+    std::int64_t time_ms = 0;  // of the events it was made at
+    Level level = Level::none;
+    Detector detector = Detector::cluster;
+    double p = 1;
+    double score = 0;
+    std::string reason;  // why no higher: "not calibrated", "no independent evidence"; or ""
+    std::vector<store::ShortHash> accounts;  // raised by this
+    std::uint64_t cluster_size = 1;
+    double requests = 0;
+    double dispersed = 0;
+    std::array<float, evidence_kinds> z{};
+    std::vector<std::uint32_t> scaffold;
+};
+
+struct GuardOptions {
+    std::int64_t window_ms = std::int64_t{7} * 86'400'000;
+    std::int64_t tick_ms = 3'600'000;
+    // False positives an account-month that each level may cost, by level.
+    double rates[levels] = {1, 1e-3, 1e-4, 1e-5};
+    double false_discovery_rate = 0.05;  // over the clusters of a tick
+    ClusterOptions clusters;
+    // Which accounts may enter the null; for evaluation. Empty: all without a standing verdict above review.
+    std::function<bool(const store::ShortHash&)> null_filter;
+};
+
+class Guard {
+  public:
+    explicit Guard(GuardOptions options) : options_(std::move(options)) {}
+
+    // A verdict is handed over when the tick it belongs to has ended, that is with the first event after it.
+    void add(const store::Event& event, const std::function<void(Verdict)>& on_verdict);
+    // Ends the tick, and with `window` the window, as the next event would.
+    void end_tick(const std::function<void(Verdict)>& on_verdict);
+    void end_window();
+    // An appeal granted: no verdict on this account until it is lifted.
+    void set_allowed(const store::ShortHash& account, bool allowed);
+
+    [[nodiscard]] const std::vector<AccountState>& accounts() const { return accounts_; }
+    [[nodiscard]] std::vector<AccountState>& mutable_accounts() { return accounts_; }
+    [[nodiscard]] const std::vector<std::string>& plans() const { return plans_; }
+    [[nodiscard]] const std::vector<Cluster>& clusters() const { return clusters_; }  // of the last tick
+    [[nodiscard]] const NullDistribution& null(Detector detector) const {
+        return nulls_[static_cast<std::size_t>(detector)];
+    }
+    [[nodiscard]] const PastUse& past() const { return past_; }
+    [[nodiscard]] std::uint64_t events() const { return events_; }
+    [[nodiscard]] std::uint64_t verdicts() const { return sequence_; }
+    [[nodiscard]] std::int64_t time_ms() const { return time_ms_; }
+    [[nodiscard]] bool is_allowed(const store::ShortHash& account) const {
+        return allowed_.contains(account);
+    }
+    // The p-value at and below which a level is given, for one detector and window.
+    [[nodiscard]] double threshold(Level level) const;
+    [[nodiscard]] bool is_calibrated(Level level, Detector detector) const;
+    [[nodiscard]] const GuardOptions& options() const { return options_; }
+
+    // Everything but the options, as bytes (docs/formats/guard_state.md), and back.
+    [[nodiscard]] std::string save() const;
+    Status restore(std::string_view bytes);
+
+  private:
+    std::uint32_t account_of(const store::Event& event);
+    void judge_clusters(const std::function<void(Verdict)>& on_verdict);
+    void judge_accounts(const std::function<void(Verdict)>& on_verdict);
+    Level level_of(double p, Detector detector, std::string& reason) const;
+
+    GuardOptions options_;
+    std::vector<AccountState> accounts_;
+    std::unordered_map<store::ShortHash, std::uint32_t, HashOfId> numbers_;
+    std::vector<std::string> plans_;
+    std::unordered_map<std::string, std::uint16_t> plan_numbers_;
+    std::unordered_set<store::ShortHash, HashOfId> allowed_;
+    PastUse past_;
+    NullDistribution nulls_[detectors];
+    std::vector<Cluster> clusters_;
+    std::int64_t window_ = -1;
+    std::int64_t tick_ = -1;
+    std::int64_t time_ms_ = 0;
+    std::uint64_t events_ = 0;
+    std::uint64_t sequence_ = 0;
+};
+
+// Which of the p-values the Benjamini–Hochberg procedure rejects at the given false discovery rate.
+std::vector<bool> benjamini_hochberg(std::span<const double> p_values, double rate);
+
+}  // namespace retort::guard
