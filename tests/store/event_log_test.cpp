@@ -1,4 +1,5 @@
 #include "store/event_log.h"
+#include "base/file.h"
 
 #include <gtest/gtest.h>
 
@@ -61,8 +62,23 @@ TEST(EventBlock, ComesBackAsItWent) {
         EXPECT_FALSE(read_block(std::string_view(block).substr(0, length)));
     }
     std::string newer = block;
-    newer[0] = 2;
+    newer[0] = 3;
     EXPECT_EQ(read_block(newer).error().code, ErrorCode::unsupported);
+}
+
+// Written before events carried a plan, a payment and a sketch.
+TEST(EventBlock, TheFirstVersionIsStillRead) {
+    const auto old =
+        base::read_file(std::filesystem::path(RETORT_SOURCE_DIR) / "fuzz/corpus/event_block/two.block");
+    ASSERT_TRUE(old) << old.error().message;
+    ASSERT_EQ((*old)[0], 1);
+    const auto events = read_block(*old);
+    ASSERT_TRUE(events) << events.error().message;
+    ASSERT_EQ(events->size(), 2U);
+    for (const Event& event : *events) {
+        EXPECT_FALSE(event.request_id.empty());
+        EXPECT_TRUE(event.plan.empty() && event.sketch.empty());
+    }
 }
 
 TEST(EventBlock, ItsJsonIsFlatAndOneLine) {
