@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/hash.h"
-#include "escrow/hex.h"
+#include "base/hex.h"
 
 namespace retort::escrow {
 
@@ -17,7 +17,7 @@ CoinStream CoinStream::random() {
 
 Result<CoinStream> CoinStream::from_hex(std::string_view hex) {
     CoinStream stream;
-    RETORT_CHECK(read_hex(hex, stream.seed_, "coin seed"));
+    RETORT_CHECK(base::read_hex(hex, stream.seed_, "coin seed"));
     return stream;
 }
 

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "base/clock.h"
-#include "escrow/hex.h"
+#include "base/hex.h"
 
 namespace retort::escrow {
 
@@ -67,13 +67,13 @@ KeyPair make_key_pair() {
 
 Result<PublicKey> public_key_from_hex(std::string_view hex) {
     PublicKey key;
-    RETORT_CHECK(read_hex(hex, key.bytes, "escrow's public key"));
+    RETORT_CHECK(base::read_hex(hex, key.bytes, "escrow's public key"));
     return key;
 }
 
 Result<SecretKey> secret_key_from_hex(std::string_view hex) {
     SecretKey key;
-    RETORT_CHECK(read_hex(hex, key.bytes, "escrow's secret key"));
+    RETORT_CHECK(base::read_hex(hex, key.bytes, "escrow's secret key"));
     return key;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/hash.h"
+#include "base/hex.h"
 
 namespace retort::watermark {
 
@@ -15,17 +16,6 @@ static_assert(crypto_shorthash_KEYBYTES == 16 && crypto_shorthash_BYTES == 8);
 namespace {
 
 constexpr std::size_t max_window = 8;
-
-Status read_hex(std::string_view hex, std::span<std::uint8_t> out, std::string_view what) {
-    std::size_t length = 0;
-    const char* end = nullptr;
-    if (hex.size() != 2 * out.size() ||
-        sodium_hex2bin(out.data(), out.size(), hex.data(), hex.size(), nullptr, &length, &end) != 0 ||
-        length != out.size()) {
-        return fail(ErrorCode::format, "a {} is {} hexadecimal digits", what, 2 * out.size());
-    }
-    return {};
-}
 
 }  // namespace
 
@@ -69,7 +59,7 @@ Status check_scheme(const Scheme& scheme) {
 
 Result<MasterKey> MasterKey::from_hex(std::string_view hex) {
     MasterKey key;
-    RETORT_CHECK(read_hex(hex, key.bytes_, "master key"));
+    RETORT_CHECK(base::read_hex(hex, key.bytes_, "master key"));
     return key;
 }
 
@@ -103,7 +93,7 @@ std::string subkey_hex(const Subkey& key) {
 
 Result<Subkey> subkey_from_hex(std::string_view hex) {
     Subkey key;
-    RETORT_CHECK(read_hex(hex, key.bytes, "watermark subkey"));
+    RETORT_CHECK(base::read_hex(hex, key.bytes, "watermark subkey"));
     return key;
 }
 
