@@ -46,4 +46,20 @@ inline data::PackedBatch packed(const formats::SafetensorsFile& file, std::initi
     return batch;
 }
 
+// The batches that a recorded run took, in order: "batch.K.tokens" and so on.
+inline std::vector<data::PackedBatch> batches(const formats::SafetensorsFile& file) {
+    std::vector<data::PackedBatch> batches;
+    for (int k = 0;; ++k) {
+        const std::string prefix = "batch." + std::to_string(k) + ".";
+        if (file.find(prefix + "tokens") == nullptr) return batches;
+        data::PackedBatch batch;
+        batch.tokens = values<std::int32_t>(file, prefix + "tokens");
+        batch.targets = values<std::int32_t>(file, prefix + "targets");
+        batch.positions = values<std::int32_t>(file, prefix + "positions");
+        batch.sequence_starts = values<std::int32_t>(file, prefix + "sequence_starts");
+        for (const std::int32_t target : batch.targets) batch.trained_tokens += target >= 0 ? 1 : 0;
+        batches.push_back(std::move(batch));
+    }
+}
+
 }  // namespace retort::train::golden

@@ -62,19 +62,11 @@ TEST_P(TorchCurve, first_twenty_losses) {
     const auto file = formats::SafetensorsFile::open(golden::path("train/distill.safetensors")).value();
     const auto expected = golden::values<float>(file, std::string(GetParam().name) + ".loss");
     ASSERT_EQ(expected.size(), 20U);
-    std::vector<data::PackedBatch> batches;
+    const std::vector<data::PackedBatch> batches = golden::batches(data);
+    ASSERT_EQ(batches.size(), 8U);
     std::int64_t longest = 0;
-    for (int k = 0; k < 8; ++k) {
-        const std::string prefix = "batch." + std::to_string(k) + ".";
-        data::PackedBatch batch;
-        batch.tokens = golden::values<std::int32_t>(data, prefix + "tokens");
-        batch.targets = golden::values<std::int32_t>(data, prefix + "targets");
-        batch.positions = golden::values<std::int32_t>(data, prefix + "positions");
-        batch.sequence_starts = golden::values<std::int32_t>(data, prefix + "sequence_starts");
-        for (const std::int32_t target : batch.targets) batch.trained_tokens += target >= 0 ? 1 : 0;
+    for (const auto& batch : batches)
         longest = std::max(longest, static_cast<std::int64_t>(batch.tokens.size()));
-        batches.push_back(std::move(batch));
-    }
     model::Parameters student = golden::load("smollm2");
     const model::Parameters teacher = golden::load("llama3");
     OptimiserState state = make_optimiser(student, false);

@@ -27,17 +27,7 @@ struct GoldenRun {
 
 GoldenRun golden_run() {
     GoldenRun run{formats::SafetensorsFile::open(golden::path("train/adamw.safetensors")).value(), {}};
-    for (int k = 0;; ++k) {
-        const std::string prefix = "batch." + std::to_string(k) + ".";
-        if (run.file.find(prefix + "tokens") == nullptr) break;
-        data::PackedBatch batch;
-        batch.tokens = golden::values<std::int32_t>(run.file, prefix + "tokens");
-        batch.targets = golden::values<std::int32_t>(run.file, prefix + "targets");
-        batch.positions = golden::values<std::int32_t>(run.file, prefix + "positions");
-        batch.sequence_starts = golden::values<std::int32_t>(run.file, prefix + "sequence_starts");
-        for (const std::int32_t target : batch.targets) batch.trained_tokens += target >= 0 ? 1 : 0;
-        run.batches.push_back(std::move(batch));
-    }
+    run.batches = golden::batches(run.file);
     return run;
 }
 
