@@ -124,6 +124,61 @@ def stored():
     return out.getvalue()
 
 
+def epub(second="<h1>Two</h1><p>and ends in the other.</p>"):
+    """Two chapters, the spine's order other than the files'; a name written with %20 and one with ..; a chapter that
+    the spine leaves out."""
+    out = io.BytesIO()
+    page = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>unseen</title></head><body>{}</body></html>'
+    members = [
+        ("mimetype", "application/epub+zip"),
+        ("META-INF/container.xml",
+         '<?xml version="1.0"?><container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0">'
+         '<rootfiles><rootfile full-path="OEBPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles>'
+         '</container>'),
+        ("OEBPS/book.opf",
+         '<?xml version="1.0"?><package xmlns="http://www.idpf.org/2007/opf"><manifest>'
+         '<item id="b" href="text/second%20part.xhtml"/><item id="a" href="../first.xhtml#top"/>'
+         '<item id="c" href="text/left.xhtml"/></manifest><spine><itemref idref="a"/><itemref idref="b"/></spine>'
+         '</package>'),
+        ("OEBPS/text/second part.xhtml", page.format(second)),
+        ("first.xhtml", page.format("<h1>One</h1><p>It begins in <em>one</em> chapter &amp; goes on</p>")),
+        ("OEBPS/text/left.xhtml", page.format("<p>nobody reads this</p>")),
+    ]
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in members:
+            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), body, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def pdf(pages, encrypt=b""):
+    """One line of text for each entry of a page."""
+    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Times-Roman >>"]
+    kids = []
+    for lines in pages:
+        stream = b"BT /F1 12 Tf 72 720 Td 14 TL "
+        stream += b" ".join(b"(" + line.encode("latin-1") + b") Tj T*" for line in lines) + b" ET"
+        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
+        objects.append(b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents %d 0 R "
+                       b"/Resources << /Font << /F1 3 0 R >> >> >>" % len(objects))
+        kids.append(b"%d 0 R" % len(objects))
+    objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))
+    out, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    out += b"".join(b"%010d 00000 n \n" % place for place in places)
+    return out + (b"trailer\n<< /Size %d /Root 1 0 R %s>>\nstartxref\n%d\n%%%%EOF\n"
+                  % (len(objects) + 1, encrypt, table))
+
+
+def locked_pdf():
+    """Asks for a password that nobody knows: its keys are made up."""
+    return pdf([["secret"]], b"/ID [<00><00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >> "
+               % (b"11" * 32, b"22" * 32))
+
+
 def varint(value):
     out = b""
     while value >= 0x80:
@@ -179,6 +234,19 @@ SEEDS = {
             "rope_type": "linear", "factor": 2.0}, torch_dtype="bfloat16"),
     },
     "zip": {"wheel.whl": wheel(), "stored.zip": stored()},
+    "html": {
+        "page.html": '<!DOCTYPE html><html><head><title>unseen</title><style>p { color: red }</style></head><body>'
+                     '<script>var unseen = "<p>";</script><h1>Of whales</h1><p>Call me <b>Ish</b>mael&#46; It is'
+                     ' caf&eacute; &mdash; time.</p><ul><li>one<li>two</ul><!-- unseen --><table><tr><td>left</td>'
+                     '<td>right</td></tr></table><svg><text>unseen</text></svg>line<br>break</body></html>\n'.encode(),
+        "latin1.html": '<meta charset="iso-8859-1"><p>d\u00e9j\u00e0 vu'.encode("latin-1"),
+        "deep.html": b"<div>" * 400 + b"deep" + b"</i>" * 10,
+    },
+    "epub": {"book.epub": epub(), "broken.epub": epub("<p>unclosed &nbsp; <b>and " + "<i>" * 300 + "deep")},
+    "pdf": {
+        "two_pages.pdf": pdf([["It begins on one page", "and has an exam-", "ple of a line\\(s\\) end."], ["It ends here."]]),
+        "locked.pdf": locked_pdf(),
+    },
     "recipe": {
         "recipe.toml": b'name = "demo"\n[train]\nsteps = 300\nrate = 3e-4\nobjectives = ["ce", "fkl"]\n'
                        b'[train.schedule]\nkind = "wsd"\n[[teacher]]\nurl = "a"\n[[teacher]]\nurl = "b"\n',

@@ -111,9 +111,11 @@ std::string text_of_tree(xmlDoc* document) {
     return out;
 }
 
+constexpr int xml_options = XML_PARSE_RECOVER | XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING;
+
 Document parse_xml(std::string_view bytes) {
-    constexpr int options = XML_PARSE_RECOVER | XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING;
-    return Document(xmlReadMemory(bytes.data(), static_cast<int>(bytes.size()), nullptr, nullptr, options));
+    return Document(
+        xmlReadMemory(bytes.data(), static_cast<int>(bytes.size()), nullptr, nullptr, xml_options));
 }
 
 Status check_size(std::string_view bytes) {
@@ -161,6 +163,19 @@ std::string resolve(std::string_view base, std::string_view relative) {
     return out;
 }
 
+// A chapter is XHTML; the XML parser stops at an error and at a depth of 256, the HTML parser at neither.
+std::string chapter_text(std::string_view bytes) {
+    const std::unique_ptr<xmlParserCtxt, decltype(&xmlFreeParserCtxt)> context(xmlNewParserCtxt(),
+                                                                               &xmlFreeParserCtxt);
+    if (!context) return {};
+    const Document document(xmlCtxtReadMemory(context.get(), bytes.data(), static_cast<int>(bytes.size()),
+                                              nullptr, nullptr, xml_options));
+    std::string text = document ? text_of_tree(document.get()) : std::string();
+    if (document && context->wellFormed != 0) return text;
+    auto other = html_text(bytes);
+    return other && other->size() > text.size() ? std::move(*other) : text;
+}
+
 constexpr std::uint64_t largest_chapter = std::uint64_t{64} << 20U;
 constexpr std::uint64_t largest_book = std::uint64_t{1} << 30U;
 
@@ -175,7 +190,10 @@ Result<std::string> member(formats::ZipArchive& archive, const std::string& path
 Result<std::string> html_text(std::string_view bytes) {
     RETORT_CHECK(check_size(bytes));
     if (bytes.find_first_not_of(" \t\r\n") == std::string_view::npos) return std::string();
-    constexpr int options = HTML_PARSE_RECOVER | HTML_PARSE_NONET | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING;
+    // HUGE: else what is nested deeper than 256 elements is left out without a word. HTML has no entities of
+    // its own that could grow.
+    constexpr int options = HTML_PARSE_RECOVER | HTML_PARSE_NONET | HTML_PARSE_NOERROR |
+                            HTML_PARSE_NOWARNING | static_cast<int>(XML_PARSE_HUGE);
     // Without a word about it UTF-8; a <meta charset> or a byte order mark is followed.
     const std::string_view head = bytes.substr(0, 2048);
     const bool declared = head.find("charset") != std::string_view::npos || head.starts_with("\xFF\xFE") ||
@@ -217,8 +235,7 @@ Result<std::string> epub_text(std::string_view bytes, const std::string& name) {
         const auto item = items.find(id);
         if (item == items.end()) continue;
         RETORT_TRY(const std::string chapter, member(archive, resolve(package, item->second)));
-        const Document document = parse_xml(chapter);
-        if (document) out += text_of_tree(document.get()) + "\n";
+        out += chapter_text(chapter) + "\n";
         if (out.size() > largest_book)
             return fail(ErrorCode::unsupported, "a book of more than 1 GiB of text");
     }

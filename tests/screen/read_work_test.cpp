@@ -1,0 +1,113 @@
+// Works read as text: what a reader sees, in the order of reading, and errors for what cannot be read. The
+// files are the seeds of the fuzz targets (fuzz/make_seeds.py).
+#include "screen/read_work.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/file.h"
+#include "screen/words.h"
+
+namespace retort::screen {
+namespace {
+
+std::string seed(const std::string& name) {
+    auto bytes = base::read_file(std::string(RETORT_SOURCE_DIR) + "/fuzz/corpus/" + name);
+    EXPECT_TRUE(bytes) << bytes.error().message;
+    return bytes.value_or("");
+}
+
+std::string text_of(std::string_view bytes, std::string_view format) {
+    auto text = extract_text(bytes, format, "work");
+    EXPECT_TRUE(text) << text.error().message;
+    return text.value_or("");
+}
+
+std::vector<Word> words_of(std::string_view text) {
+    Words words;
+    EXPECT_TRUE(split_words(text, words));
+    return words.ids;
+}
+
+TEST(ReadWork, HtmlIsWhatIsSeen) {
+    EXPECT_EQ(
+        text_of(seed("html/page.html"), "html"),
+        "Of whales\nCall me Ishmael. It is caf\u00e9 \u2014 time.\none\ntwo\nleft\nright\nline\nbreak\n");
+}
+
+TEST(ReadWork, HtmlInItsDeclaredEncoding) {
+    EXPECT_EQ(words_of(text_of(seed("html/latin1.html"), "html")), words_of("d\u00e9j\u00e0 vu"));
+    // Without a declaration it is UTF-8.
+    EXPECT_EQ(words_of(text_of("<p>d\u00e9j\u00e0 vu", "html")), words_of("d\u00e9j\u00e0 vu"));
+}
+
+TEST(ReadWork, HtmlThatIsBrokenIsReadAllTheSame) {
+    EXPECT_EQ(words_of(text_of(seed("html/deep.html"), "html")), words_of("deep"));
+    EXPECT_EQ(words_of(text_of("<p>one <b>two</p> three</i> <<4 &nosuch; five", "html")).size(), 6U);
+    EXPECT_EQ(text_of(" \n", "html"), "");
+    EXPECT_EQ(text_of("", "html"), "");
+}
+
+TEST(ReadWork, EpubInTheOrderOfItsSpine) {
+    EXPECT_EQ(text_of(seed("epub/book.epub"), "epub"),
+              "One\nIt begins in one chapter & goes on\n\nTwo\nand ends in the other.\n\n");
+}
+
+TEST(ReadWork, AChapterThatIsNoXmlIsReadAsHtml) {
+    EXPECT_EQ(words_of(text_of(seed("epub/broken.epub"), "epub")),
+              words_of("One It begins in one chapter & goes on unclosed and deep"));
+}
+
+TEST(ReadWork, EpubErrorsNameWhatIsMissing) {
+    const auto none = extract_text("no zip", "epub", "a.epub");
+    ASSERT_FALSE(none);
+    EXPECT_NE(none.error().message.find("a.epub"), std::string::npos) << none.error().message;
+    const auto other = extract_text(seed("zip/stored.zip"), "epub", "b.epub");
+    ASSERT_FALSE(other);
+    EXPECT_NE(other.error().message.find("META-INF/container.xml"), std::string::npos)
+        << other.error().message;
+}
+
+TEST(ReadWork, PdfPageByPage) {
+    const std::string text = text_of(seed("pdf/two_pages.pdf"), "pdf");
+    // The hyphen at a line's end does not part a word, whether Poppler or the words' own rule takes it away.
+    EXPECT_EQ(words_of(text),
+              words_of("It begins on one page and has an example of a line s end It ends here"))
+        << text;
+}
+
+TEST(ReadWork, PdfThatAsksForAPasswordIsRefused) {
+    const auto text = extract_text(seed("pdf/locked.pdf"), "pdf", "locked.pdf");
+    ASSERT_FALSE(text);
+    EXPECT_EQ(text.error().code, ErrorCode::refused) << text.error().message;
+    EXPECT_FALSE(extract_text("%PDF-1.4 nothing more", "pdf", "stub.pdf"));
+}
+
+TEST(ReadWork, MarkdownWithoutItsMarks) {
+    EXPECT_EQ(words_of(text_of("# Of *whales*\n\nCall [me](http://unseen.example \"unseen\") `Ish`mael\n"
+                               "and go on.\n\n```\ncode stays\n```\n<b>",
+                               "markdown")),
+              words_of("Of whales Call me Ishmael and go on code stays"));
+}
+
+TEST(ReadWork, PlainTextWithAByteOrderMarkAndWithoutZeroes) {
+    EXPECT_EQ(text_of(std::string("\xFF\xFE"
+                                  "a\0\xE9\0\x3D\xD8\x00\xDE",
+                                  10),
+                      "text"),
+              "a\u00e9\U0001F600");
+    EXPECT_EQ(text_of(std::string("\xFE\xFF\0a\0\xE9", 6), "text"), "a\u00e9");
+    EXPECT_FALSE(extract_text(std::string_view("a\0b", 3), "text", "binary"));
+}
+
+TEST(ReadWork, TheBytesDecideBeforeTheName) {
+    EXPECT_EQ(format_of("x.txt", seed("pdf/two_pages.pdf")), "pdf");
+    EXPECT_EQ(format_of("x", seed("epub/book.epub")), "epub");
+    EXPECT_EQ(format_of("X.HTM", "<p>"), "html");
+    EXPECT_EQ(format_of("x.md", "#"), "markdown");
+    EXPECT_EQ(format_of("x", "words"), "text");
+}
+
+}  // namespace
+}  // namespace retort::screen
