@@ -1,6 +1,7 @@
 // retort keys: accounts, the terms they accept, their plans and keys, in the store that `retort serve` reads.
 #include <fmt/format.h>
 
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,7 @@ struct Options {
     std::string span = "day";
     std::int64_t days = 0;
     double grace_hours = 24;
+    bool forget = false;
 };
 
 // An open store, for as long as a command runs.
@@ -229,6 +231,27 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
                     });
     with_account(move);
     move.add_option("--plan", options->plan, "a plan's name")->required()->type_name("PLAN");
+    CLI::App& pay = declare.add(
+        "account-payment", "say what pays for an account; its keyed hash is kept, for the guard to compare",
+        {"echo cus_4711 | retort keys account-payment acct_0123",
+         "retort keys account-payment acct_0123 --forget"},
+        [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+           store::Database&) -> Status {
+            std::string reference;
+            if (!given.forget) {
+                std::getline(std::cin, reference);
+                if (reference.empty() || reference.size() > 1024) {
+                    return fail(ErrorCode::invalid_argument,
+                                "standard input: give one line of 1 to 1024 bytes, a customer's or card's "
+                                "reference of the payment service");
+                }
+            }
+            RETORT_CHECK(accounts.set_payment(given.account, reference));
+            print(common, {{"account", given.account}, {"payment", !given.forget}}, "done\n");
+            return {};
+        });
+    with_account(pay);
+    pay.add_flag("--forget", options->forget, "drop the hash");
     CLI::App& suspend =
         declare.add("suspend", "refuse every key of an account from now on",
                     {"retort keys suspend acct_0123 --reason 'unpaid'"},

@@ -15,9 +15,32 @@ constexpr std::string_view refusal_codes[] = {"invalid_api_key",    "terms_not_a
                                               "insufficient_quota", "unavailable"};
 constexpr std::int64_t million = 1'000'000;
 
-ReasoningAccess access_of(const store::Plan& plan) {
-    if (plan.reasoning == "full") return ReasoningAccess::full;
-    return plan.reasoning == "withheld" ? ReasoningAccess::withheld : ReasoningAccess::summarised;
+ReasoningAccess access_named(std::string_view name) {
+    if (name == "full") return ReasoningAccess::full;
+    return name == "withheld" ? ReasoningAccess::withheld : ReasoningAccess::summarised;
+}
+
+// What the plan grants, less what the guard took.
+ReasoningAccess access_of(const AccountView& account) {
+    const ReasoningAccess plan = access_named(account.plan->reasoning);
+    if (account.mark.reasoning.empty()) return plan;
+    return std::max(plan, access_named(account.mark.reasoning));
+}
+
+std::int64_t smaller_limit(std::int64_t a, std::int64_t b) {
+    if (a == store::no_limit || b == store::no_limit) return std::max(a, b);
+    return std::min(a, b);
+}
+
+store::Limits limits_of(const AccountView& account) {
+    store::Limits limits = account.plan->limits;
+    const auto requests = static_cast<std::size_t>(store::Unit::requests);
+    const auto tokens = static_cast<std::size_t>(store::Unit::tokens);
+    const auto minute = static_cast<std::size_t>(store::Span::minute);
+    const auto day = static_cast<std::size_t>(store::Span::day);
+    limits[requests][minute] = smaller_limit(limits[requests][minute], account.mark.requests_per_minute);
+    limits[tokens][day] = smaller_limit(limits[tokens][day], account.mark.tokens_per_day);
+    return limits;
 }
 
 // In millionths of a dollar, rounded up.
@@ -104,7 +127,7 @@ class AccountTicket : public Ticket {
     AccountTicket(const AccountTicket&) = delete;
     AccountTicket& operator=(const AccountTicket&) = delete;
 
-    [[nodiscard]] ReasoningAccess reasoning() const override { return access_of(*caller_->account->plan); }
+    [[nodiscard]] ReasoningAccess reasoning() const override { return access_of(*caller_->account); }
     void began() override { event_.first_byte_us = elapsed_us(); }
     void count(const TokenUse& use) override {
         const std::lock_guard lock(mutex_);
@@ -187,6 +210,7 @@ store::Event AccountAdmission::event_of(const http::ServerRequest& request, cons
         event.account = caller->account->hash;
         event.key = caller->key_hash;
         event.plan = caller->account->plan->name;
+        event.payment = caller->account->payment;
         directory_->saw(caller->account->id, "address", event.address);
         if (event.user_agent != store::ShortHash{}) {
             directory_->saw(caller->account->id, "user_agent", event.user_agent);
@@ -270,6 +294,13 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
                                     "logprobs"),
                           std::move(event), std::move(headers), decided);
         }
+        if (caller->account->mark.no_logprobs && (facts->logprobs || facts->logit_bias)) {
+            return refuse(
+                forbidden("logprobs and logit_bias are withdrawn from this account; write to whoever "
+                          "runs this server to appeal.",
+                          "terms_not_accepted", facts->logprobs ? "logprobs" : "logit_bias"),
+                std::move(event), std::move(headers), decided);
+        }
         // A bias forces any token out, and its logprob then says what the model thought of it: with enough of
         // them the output projection is known up to a rotation (Carlini et al. 2024).
         if (facts->logprobs && facts->logit_bias) {
@@ -284,7 +315,7 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
         const std::int64_t completion = generates ? answer * facts->choices : 0;
         wanted = {1, prompt + completion, cost_of(plan, prompt, completion)};
     }
-    quota_->reserve(caller->account->id, plan.limits, wanted,
+    quota_->reserve(caller->account->id, limits_of(*caller->account), wanted,
                     [this, self = self_.lock(), caller, start, event = std::move(event),
                      decided = std::move(decided)](QuotaAnswer answer) mutable {
                         http::Headers fields;

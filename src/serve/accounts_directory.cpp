@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/hex.h"
 #include "base/log.h"
 
 namespace retort::serve {
@@ -111,6 +112,10 @@ void AccountDirectory::apply(store::Changes changes) {
         stale.push_back(account.id);
         known_[account.id] = std::move(account);
     }
+    for (store::AccountMark& each : changes.marks) {
+        if (known_.contains(each.account)) stale.push_back(each.account);
+        marks_[each.account] = std::move(each.mark);
+    }
     // A plan or new terms touch whoever is on them.
     if (!changes.plans.empty() || !changes.terms.empty()) {
         stale.clear();
@@ -124,6 +129,9 @@ void AccountDirectory::apply(store::Changes changes) {
         view->suspended = account.status != "active" || !view->plan;
         view->reason = account.reason;
         view->hash = short_hash(secret_, "account", id);
+        if (!account.payment.empty() && !base::read_hex(account.payment, view->payment, "a payment's hash"))
+            view->payment = {};
+        if (const auto mark = marks_.find(id); mark != marks_.end()) view->mark = mark->second;
         const std::string& wanted =
             view->plan && !view->plan->terms.empty() ? view->plan->terms : newest_terms_;
         const bool accepted =

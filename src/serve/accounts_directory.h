@@ -29,6 +29,8 @@ struct AccountView {
     std::string reason;
     std::string missing_terms;  // the version it has still to accept; empty: none
     store::ShortHash hash{};
+    store::ShortHash payment{};
+    store::Mark mark;  // of the guard; a default one where there is none
 };
 
 struct Caller {
@@ -88,6 +90,7 @@ class AccountDirectory {
     mutable std::shared_mutex mutex_;
     std::unordered_map<std::string, std::shared_ptr<const store::Plan>> plans_;
     std::unordered_map<std::string, store::Account> known_;
+    std::unordered_map<std::string, store::Mark> marks_;
     std::unordered_map<std::string, std::shared_ptr<const AccountView>> views_;
     std::unordered_map<std::string, KeyEntry> keys_;
     std::string newest_terms_;

@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t max_name = 200;
 constexpr std::int64_t day_seconds = 86'400;
 constexpr std::string_view key_columns = "id, account, name, hash, role, created, expires, revoked";
-constexpr std::string_view account_columns = "id, name, plan, status, reason, created";
+constexpr std::string_view account_columns = "id, name, plan, status, reason, created, payment";
 
 std::int64_t now() {
     return base::unix_milliseconds() / 1000;
@@ -30,7 +30,7 @@ Status check_name(std::string_view what, std::string_view name) {
 }
 
 Account account_of(const Row& row) {
-    return {row.text(0), row.text(1), row.text(2), row.text(3), row.text(4), row.integer(5), {}};
+    return {row.text(0), row.text(1), row.text(2), row.text(3), row.text(4), row.integer(5), row.text(6), {}};
 }
 
 Result<Key> key_of(const Row& row) {
@@ -158,6 +158,7 @@ Result<Changes> Accounts::changes_since(std::int64_t revision) {
         RETORT_TRY(Key key, key_of(row));
         out.keys.push_back(std::move(key));
     }
+    RETORT_TRY(out.marks, Marks(*database_, *secret_).marks(revision));
     return out;
 }
 
@@ -189,7 +190,7 @@ Status Accounts::publish_terms(const std::string& version, const std::string& te
 
 Result<Account> Accounts::create_account(const std::string& name, const std::string& plan) {
     RETORT_CHECK(check_name("account", name));
-    Account account{random_name("acct_"), name, plan, "active", "", now(), {}};
+    Account account{random_name("acct_"), name, plan, "active", "", now(), "", {}};
     RETORT_CHECK(change([&](std::int64_t revision) -> Status {
         RETORT_TRY(const auto known, database_->query("SELECT name FROM plans WHERE name = $1", {plan}));
         if (known.empty()) return not_found("plan", plan);
@@ -209,6 +210,17 @@ Status Accounts::set_account_plan(const std::string& account, const std::string&
         RETORT_TRY(const auto rows,
                    database_->query("UPDATE accounts SET plan = $2, revision = $3 WHERE id = $1 RETURNING id",
                                     {account, plan, revision}));
+        return rows.empty() ? not_found("account", account) : Status();
+    });
+}
+
+Status Accounts::set_payment(const std::string& account, const std::string& reference) {
+    const std::string hash = reference.empty() ? "" : secret_->short_hash("payment", reference);
+    return change([&](std::int64_t revision) -> Status {
+        RETORT_TRY(
+            const auto rows,
+            database_->query("UPDATE accounts SET payment = $2, revision = $3 WHERE id = $1 RETURNING id",
+                             {account, hash, revision}));
         return rows.empty() ? not_found("account", account) : Status();
     });
 }

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "store/database.h"
 #include "store/identity.h"
+#include "store/marks.h"
 
 namespace retort::store {
 
@@ -65,6 +66,7 @@ struct Account {
     std::string status = "active";  // or "suspended"
     std::string reason;             // of a suspension
     std::int64_t created = 0;
+    std::string payment;  // keyed hash of whatever pays for it, as hexadecimal text; empty: nobody has said
     std::vector<Acceptance> acceptances;
 };
 
@@ -86,6 +88,7 @@ struct Changes {
     std::vector<Terms> terms;
     std::vector<Account> accounts;
     std::vector<Key> keys;
+    std::vector<AccountMark> marks;
 };
 
 class Accounts {
@@ -100,6 +103,9 @@ class Accounts {
     Status publish_terms(const std::string& version, const std::string& text);
     Result<Account> create_account(const std::string& name, const std::string& plan);
     Status set_account_plan(const std::string& account, const std::string& plan);
+    // `reference`: a card's or customer's number of the payment service; only its keyed hash is kept. Empty:
+    // forgotten.
+    Status set_payment(const std::string& account, const std::string& reference);
     Status suspend(const std::string& account, const std::string& reason);
     Status resume(const std::string& account);
     Status accept_terms(const std::string& account, const std::string& version, const std::string& by);

@@ -60,9 +60,9 @@ Json to_json(const Account& account) {
         accepted.push_back(
             {{"terms", acceptance.terms}, {"by", acceptance.accepted_by}, {"accepted", acceptance.accepted}});
     }
-    return {{"id", account.id},         {"name", account.name},     {"plan", account.plan},
-            {"status", account.status}, {"reason", account.reason}, {"created", account.created},
-            {"acceptances", accepted}};
+    return {{"id", account.id},           {"name", account.name},     {"plan", account.plan},
+            {"status", account.status},   {"reason", account.reason}, {"created", account.created},
+            {"payment", account.payment}, {"acceptances", accepted}};
 }
 
 Json to_json(const Key& key) {

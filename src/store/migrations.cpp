@@ -38,6 +38,16 @@ CREATE TABLE identities (
   last_seen BIGINT NOT NULL, PRIMARY KEY (account, kind, hash));
 CREATE INDEX identities_seen ON identities(last_seen);
 )",
+    // What the guard has decided (store/marks.h), and what pays for an account.
+    R"(
+ALTER TABLE accounts ADD COLUMN payment TEXT NOT NULL DEFAULT '';
+CREATE TABLE marks (account TEXT PRIMARY KEY, fields TEXT NOT NULL, revision BIGINT NOT NULL);
+CREATE INDEX marks_revision ON marks(revision);
+CREATE TABLE guard_trail (
+  number BIGINT PRIMARY KEY, time BIGINT NOT NULL, kind TEXT NOT NULL, verdict BIGINT NOT NULL,
+  body TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE INDEX guard_trail_verdict ON guard_trail(verdict);
+)",
 };
 constexpr std::int64_t program_version = std::size(steps);
 

@@ -191,6 +191,29 @@ TEST_F(AccountsTest, TermsAndSuspensionsAndPlansRefuse) {
     EXPECT_NE(suspended.body.find("unpaid"), std::string::npos);
 }
 
+TEST_F(AccountsTest, TheGuardsMarksTakeAwayAndGiveBack) {
+    const std::string key = make_key(R"({"logprobs":true,"limits":{"requests_per_minute":100}})");
+    start();
+    ASSERT_TRUE(accounts_->set_payment(account_, "customer 4711"));
+    EXPECT_EQ(chat(key, R"("logprobs":true)").status, 200);
+    store::Marks marks(*database_, *secret_);
+    store::Mark mark;
+    mark.level = "throttle";
+    mark.no_logprobs = true;
+    ASSERT_TRUE(marks.change({0, 1, "verdict", 0, "{}", ""}, {{account_, mark}}));
+    EXPECT_TRUE(eventually([&] { return chat(key, R"("logprobs":true)").status == 403; }));
+    expect_refusal(chat(key, R"("logit_bias":{"5":1})"), 403, "terms_not_accepted");
+    EXPECT_EQ(chat(key).headers.get("x-ratelimit-limit-requests"), "100");
+    mark.requests_per_minute = 6;
+    ASSERT_TRUE(marks.change({0, 1, "policy", -1, "{}", ""}, {{account_, mark}}));
+    EXPECT_TRUE(eventually([&] { return chat(key).headers.get("x-ratelimit-limit-requests") == "6"; }));
+    ASSERT_TRUE(marks.change({0, 1, "allow", -1, "{}", ""}, {{account_, store::Mark{}}}));
+    EXPECT_TRUE(eventually([&] { return chat(key, R"("logprobs":true)").status == 200; }));
+    EXPECT_EQ(chat(key).headers.get("x-ratelimit-limit-requests"), "100");
+    EXPECT_TRUE(eventually([&] { return !events().empty(); }));
+    EXPECT_NE(events().back().payment, store::ShortHash{});
+}
+
 TEST_F(AccountsTest, RequestsPerMinuteAreCountedAndRenewed) {
     const std::string key = make_key(R"({"limits":{"requests_per_minute":3}})");
     start();

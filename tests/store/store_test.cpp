@@ -115,11 +115,14 @@ TEST_P(StoreTest, AnErrorUndoesItsTransaction) {
 
 TEST_P(StoreTest, TheSchemaOfANewerProgramIsRefused) {
     ASSERT_TRUE(open_database(location_));  // a second time: nothing to do
+    const auto known = database_->query("SELECT number FROM meta WHERE name = 'schema'", {});
+    ASSERT_TRUE(known);
+    const std::int64_t version = (*known)[0].integer(0);
     ASSERT_TRUE(database_->execute("UPDATE meta SET number = 999 WHERE name = 'schema'", {}));
     const auto newer = open_database(location_);
     ASSERT_FALSE(newer);
     EXPECT_NE(newer.error().message.find("999"), std::string::npos);
-    ASSERT_TRUE(database_->execute("UPDATE meta SET number = 1 WHERE name = 'schema'", {}));
+    ASSERT_TRUE(database_->execute("UPDATE meta SET number = $1 WHERE name = 'schema'", {version}));
 }
 
 TEST_P(StoreTest, AnotherSecretIsNoticed) {
@@ -270,6 +273,63 @@ TEST_P(StoreTest, IdentitiesAreForgottenInTime) {
     EXPECT_EQ(count(), 1U);
     ASSERT_TRUE(accounts_->forget_identities(some_time + 51));
     EXPECT_EQ(count(), 0U);
+}
+
+TEST_P(StoreTest, MarksComeWithTheChangesAndLeaveATrail) {
+    const std::string id = make_account();
+    Marks marks(*database_, secret_);
+    const std::int64_t before = accounts_->changes_since(-1)->revision;
+    EXPECT_EQ(*marks.mark(id), Mark{});
+    EXPECT_EQ(*marks.last_verdict(), -1);
+    Mark mark;
+    mark.level = "throttle";
+    mark.requests_per_minute = 6;
+    mark.no_logprobs = mark.watermark = true;
+    mark.twins = 8;
+    mark.reasoning = "withheld";
+    mark.reason = "\u00e9 \"one template\"";
+    ASSERT_TRUE(marks.change({0, some_time, "verdict", 41, R"({"a":1})", ""}, {{id, mark}}));
+    const auto changes = accounts_->changes_since(before);
+    ASSERT_TRUE(changes);
+    ASSERT_EQ(changes->marks.size(), 1U);
+    EXPECT_EQ(changes->marks[0].account, id);
+    EXPECT_EQ(changes->marks[0].mark, mark);
+    EXPECT_EQ(*marks.last_verdict(), 41);
+    EXPECT_TRUE(accounts_->changes_since(changes->revision)->marks.empty());
+}
+
+TEST_P(StoreTest, ATrailThatWasTouchedIsNoticed) {
+    const std::string id = make_account();
+    Marks marks(*database_, secret_);
+    for (std::int64_t i = 0; i < 5; ++i)
+        ASSERT_TRUE(marks.change({0, some_time + i, "verdict", i, "{}", ""}, {}));
+    const auto head = marks.verify({});
+    ASSERT_TRUE(head) << head.error().message;
+    EXPECT_EQ(head->entries, 5);
+    ASSERT_TRUE(marks.verify(*head));
+    const auto noticed = [&](const std::string& change, const std::string& undo, std::string_view why) {
+        ASSERT_TRUE(database_->script(change)) << change;
+        const auto found = marks.verify(*head);
+        ASSERT_FALSE(found) << change;
+        EXPECT_NE(found.error().message.find(why), std::string::npos) << found.error().message;
+        ASSERT_TRUE(database_->script(undo));
+    };
+    noticed("UPDATE guard_trail SET body = '{\"x\":1}' WHERE number = 2",
+            "UPDATE guard_trail SET body = '{}' WHERE number = 2", "entry 2");
+    noticed("UPDATE guard_trail SET time = time + 1 WHERE number = 0",
+            "UPDATE guard_trail SET time = time - 1 WHERE number = 0", "entry 0");
+    noticed("UPDATE guard_trail SET kind = 'allow' WHERE number = 4",
+            "UPDATE guard_trail SET kind = 'verdict' WHERE number = 4", "entry 4");
+    noticed("UPDATE guard_trail SET number = 9 WHERE number = 3",
+            "UPDATE guard_trail SET number = 3 WHERE number = 9", "no entry 3");
+    // With the secret the chain could be written anew; without it, entries can only be cut off the end, which
+    // the noted head shows.
+    const auto last = marks.trail(4, 1);
+    ASSERT_TRUE(database_->script("DELETE FROM guard_trail WHERE number = 4"));
+    EXPECT_TRUE(marks.verify({}));
+    EXPECT_FALSE(marks.verify(*head));
+    ASSERT_TRUE(marks.change({0, some_time, "clear", -1, "{}", ""}, {}));
+    EXPECT_FALSE(marks.verify(*head));
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, StoreTest, ::testing::Values("sqlite", "postgres"),
