@@ -29,8 +29,8 @@ dependencies:
 
 lint: dependencies
 	scripts/install-dependencies.sh lint
-	cmake --preset release
-	scripts/lint.sh build/release
+	cmake --preset debug
+	scripts/lint.sh build/debug
 
 # Unit tests and corpora under AddressSanitizer with UBSan, and under ThreadSanitizer.
 asan tsan: dependencies

@@ -23,6 +23,9 @@ retort_part(evaluate USES model generate api stats)
 retort_part(audit USES stats watermark escrow model generate api http data evaluate)
 retort_part(release USES evaluate screen data)
 
+retort_unite(retort_http 6)
+set_source_files_properties(src/http/client.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON) # Connection, Exchange: as async_client.cpp
+
 # The program: main.cpp alone, so that tests can link the rest.
 file(GLOB cli_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/cli/*.cpp")
 list(REMOVE_ITEM cli_sources "${CMAKE_SOURCE_DIR}/src/cli/main.cpp")
@@ -34,6 +37,7 @@ target_include_directories(retort_cli PUBLIC "${cli_root}")
 target_compile_definitions(retort_cli PRIVATE RETORT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(retort_cli PUBLIC retort_options CLI11::CLI11)
 retort_compile_quickly(retort_cli)
+retort_unite(retort_cli 6)
 foreach(part base tensor formats text grammar model generate data train api http store stats screen guard watermark escrow
         serve collect curate evaluate audit release)
   if(TARGET retort_${part})

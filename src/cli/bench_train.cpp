@@ -20,7 +20,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct BenchTrainOptions {
     std::string shape = "135m";
     std::int64_t rows = 2;
     std::int64_t row_length = 512;
@@ -60,7 +60,7 @@ Result<model::ModelConfig> shape_config(const std::string& shape) {
     return weights.config;
 }
 
-std::vector<data::PackedBatch> random_rows(const Options& options, std::int64_t vocab) {
+std::vector<data::PackedBatch> random_rows(const BenchTrainOptions& options, std::int64_t vocab) {
     base::RandomStream random(1);
     std::vector<data::PackedBatch> rows(static_cast<std::size_t>(options.rows));
     for (data::PackedBatch& row : rows) {
@@ -77,7 +77,7 @@ std::vector<data::PackedBatch> random_rows(const Options& options, std::int64_t 
     return rows;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& common) {
     RETORT_TRY(const model::ModelConfig config, shape_config(options.shape));
     RETORT_TRY(const train::ObjectiveKind objective, train::objective_from_name(options.objective));
     const bool bf16 = options.dtype == "bf16" || (options.dtype == "auto" && tensor::has_fast_bf16());
@@ -145,11 +145,11 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_bench_train(Commands& commands, CLI::App& bench) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<BenchTrainOptions>();
     CLI::App& command = commands.add_nested(
         bench, "train", "training steps on random tokens, and their share of the GEMM rate",
         {"retort bench train", "retort bench train --shape 25m --rows 4 --objective fkl"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_bench_train(*options, common); });
     command.add_option("--shape", options->shape, "135m (SmolLM2's), 25m, or a model whose shape is taken")
         ->capture_default_str();
     command.add_option("--rows", options->rows, "packed rows a step")

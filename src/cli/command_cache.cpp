@@ -13,7 +13,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct CacheOptions {
     train::CacheOptions cache;
     std::string teacher;
     std::string records;
@@ -77,7 +77,7 @@ Status show(const std::string& folder, bool json) {
     return {};
 }
 
-Status from_logprobs(Options& options, const CommonOptions& common) {
+Status from_logprobs(CacheOptions& options, const CommonOptions& common) {
     if (options.count == 0) options.cache.count = 20;  // what APIs give at most
     RETORT_TRY(const auto tokenizer, resolve_model(options.tokenizer));
     RETORT_TRY(const train::LogprobCache made, train::make_logprob_cache(options.cache, tokenizer));
@@ -92,7 +92,7 @@ Status from_logprobs(Options& options, const CommonOptions& common) {
     return show(options.output, common.json);
 }
 
-Status make(Options& options, const CommonOptions& common) {
+Status make(CacheOptions& options, const CommonOptions& common) {
     train::CacheOptions& cache = options.cache;
     RETORT_TRY(cache.encoding, data::encoding_from_name(options.encoding));
     if (options.dtype != "auto" && options.dtype != "f32" && options.dtype != "bf16") {
@@ -128,7 +128,7 @@ void add_cache(Commands& commands) {
         {"retort cache make --teacher smollm2 --records curated/train.jsonl --output cache",
          "retort distill --cache cache --student start --records curated/train.jsonl --output student"},
         [](const CommonOptions&) -> Status { return {}; });
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<CacheOptions>();
     CLI::App& making = commands.add_nested(
         cache, "make", "read every record with the teacher once, and keep what distilling needs",
         {"retort cache make --teacher smollm2 --records curated/train.jsonl --output cache",

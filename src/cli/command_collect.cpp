@@ -14,7 +14,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct CollectOptions {
     collect::CollectOptions collect;
     std::vector<std::string> prompt_files;
     std::vector<std::string> endpoints;
@@ -28,7 +28,7 @@ struct Options {
     std::size_t limit = 0;
 };
 
-Result<std::vector<data::Prompt>> read_all_prompts(const Options& options) {
+Result<std::vector<data::Prompt>> read_all_prompts(const CollectOptions& options) {
     std::vector<data::Prompt> prompts;
     for (const std::string& file : options.prompt_files) {
         RETORT_TRY(auto some, data::read_prompts(file, options.system_prompt));
@@ -53,7 +53,7 @@ Status add_parameter(formats::Json& parameters, const std::string& text) {
     return {};
 }
 
-Result<formats::Json> request_parameters(const Options& options) {
+Result<formats::Json> request_parameters(const CollectOptions& options) {
     formats::Json parameters = formats::Json::object();
     if (options.temperature) parameters["temperature"] = *options.temperature;
     if (options.top_p) parameters["top_p"] = *options.top_p;
@@ -92,8 +92,8 @@ void print_report(const collect::CollectReport& report, const std::string& outpu
     fmt::print("  records: {}/records.jsonl, merkle root {}\n", output, report.manifest.merkle_root);
 }
 
-Status run(const Options& given, const CommonOptions& common) {
-    Options options = given;
+Status run_collect(const CollectOptions& given, const CommonOptions& common) {
+    CollectOptions options = given;
     collect::CollectOptions& collect_options = options.collect;
     collect_options.quiet = common.quiet;
     RETORT_TRY(collect_options.prompts, read_all_prompts(options));
@@ -111,7 +111,7 @@ Status run(const Options& given, const CommonOptions& common) {
     return {};
 }
 
-void add_options(CLI::App& app, Options& options) {
+void add_options(CLI::App& app, CollectOptions& options) {
     collect::CollectOptions& collect_options = options.collect;
     app.add_option(
            "--prompts", options.prompt_files,
@@ -232,14 +232,14 @@ void add_limits(CLI::App& app, collect::CollectOptions& options) {
 }  // namespace
 
 void add_collect(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<CollectOptions>();
     CLI::App& app = commands.add(
         Group::data, "collect", "ask a teacher; keep every answer with its provenance; resumable",
         {"retort collect --endpoint http://127.0.0.1:8080/v1 --model smollm2 --prompts prompts.jsonl \\",
          "    --terms terms.toml -o runs/first/answers",
          "retort collect … --samples 4 --temperature 0.8 --max-cost 5 --prompt-price 0.5 --completion-price "
          "1.5"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_collect(*options, common); });
     add_options(app, *options);
     add_limits(app, options->collect);
     commands.add_json_option(app);

@@ -11,7 +11,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct CurateOptions {
     curate::CurateOptions curate;
     std::string verifier;
     std::string tokenizer;
@@ -23,7 +23,7 @@ struct Options {
     bool keep_duplicates = false;
 };
 
-void print_report(const curate::CurateReport& report, const std::string& output) {
+void print_curate_report(const curate::CurateReport& report, const std::string& output) {
     fmt::print("{}: {} of {} records kept\n", output, report.kept, report.read);
     for (const auto& [reason, count] : report.dropped) fmt::print("  dropped {:>7}  {}\n", count, reason);
     if (report.verified > 0) {
@@ -37,7 +37,7 @@ void print_report(const curate::CurateReport& report, const std::string& output)
     fmt::print("  every drop and its reason: {}/dropped.jsonl\n", output);
 }
 
-Status run(const Options& options, const CommonOptions& common) {
+Status run_curate(const CurateOptions& options, const CommonOptions& common) {
     curate::CurateOptions wanted = options.curate;
     wanted.quiet = common.quiet;
     wanted.drop_truncated = !options.keep_truncated;
@@ -70,12 +70,12 @@ Status run(const Options& options, const CommonOptions& common) {
     if (common.json) {
         fmt::print("{}\n", curate::report_json(report));
     } else {
-        print_report(report, wanted.output.string());
+        print_curate_report(report, wanted.output.string());
     }
     return {};
 }
 
-void add_filters(CLI::App& app, Options& options) {
+void add_filters(CLI::App& app, CurateOptions& options) {
     curate::CurateOptions& curate_options = options.curate;
     constexpr auto group = "What is dropped";
     app.add_option("--min-characters", curate_options.min_characters, "of the answer, without its reasoning")
@@ -141,13 +141,13 @@ void add_filters(CLI::App& app, Options& options) {
 }  // namespace
 
 void add_curate(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<CurateOptions>();
     CLI::App& app = commands.add(
         Group::data, "curate",
         "filter, verify, deduplicate, decontaminate and split; every drop with its reason",
         {"retort curate runs/first/answers -o runs/first/data",
          "retort curate answers/ more/records.jsonl -o data --verifier rule.toml --max-tokens 300"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_curate(*options, common); });
     app.add_option("inputs", options->curate.inputs, "folders that `collect` wrote, or records.jsonl files")
         ->required();
     app.add_option("-o,--output", options->curate.output, "folder for train, validation and test records")

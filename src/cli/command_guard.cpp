@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct GuardOptions {
     std::string log;
     std::int64_t shown = 20;
 };
@@ -74,7 +74,7 @@ Status read_log(const std::string& folder, guard::Guard& guard, const CommonOpti
     return {};
 }
 
-Status replay(const Options& options, const CommonOptions& common) {
+Status replay(const GuardOptions& options, const CommonOptions& common) {
     guard::Guard guard{guard::GuardOptions{}};
     const double start = base::monotonic_seconds();
     std::size_t verdicts = 0;
@@ -106,7 +106,7 @@ Status replay(const Options& options, const CommonOptions& common) {
     return {};
 }
 
-Status show_clusters(const Options& options, const CommonOptions& common) {
+Status show_clusters(const GuardOptions& options, const CommonOptions& common) {
     guard::Guard guard{guard::GuardOptions{}};
     RETORT_CHECK(read_log(options.log, guard, common, [](const guard::Verdict&) {}));
     std::int64_t count = 0;
@@ -140,7 +140,7 @@ Status show_clusters(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_guard(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<GuardOptions>();
     CLI::App& guard =
         commands.add(Group::models, "guard", "extraction across accounts, from an event log",
                      {"retort guard replay retort.db.events"}, [](const CommonOptions&) { return Status(); });

@@ -18,7 +18,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct KeysOptions {
     std::string store = "retort.db";
     std::string secret_file;
     std::string name;
@@ -41,7 +41,7 @@ struct OpenStore {
     std::unique_ptr<store::Database> database;
 };
 
-Result<OpenStore> open_store(const Options& options) {
+Result<OpenStore> open_store(const KeysOptions& options) {
     RETORT_TRY(store::Secret secret, serve::store_secret(options.store, options.secret_file));
     OpenStore out{std::move(secret), nullptr};
     RETORT_TRY(out.database, store::open_database(options.store));
@@ -62,7 +62,7 @@ std::string time_text(std::int64_t seconds) {
 
 // Opens the store, calls the work with its accounts.
 template <typename Work>
-auto with_store(const std::shared_ptr<Options>& options, Work work) {
+auto with_store(const std::shared_ptr<KeysOptions>& options, Work work) {
     return [options, work](const CommonOptions& common) -> Status {
         RETORT_TRY(OpenStore store, open_store(*options));
         RETORT_TRY(store::Accounts accounts, store::Accounts::open(*store.database, store.secret));
@@ -70,7 +70,7 @@ auto with_store(const std::shared_ptr<Options>& options, Work work) {
     };
 }
 
-Status list_accounts(const Options&, const CommonOptions& common, store::Accounts& accounts,
+Status list_accounts(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
                      store::Database&) {
     RETORT_TRY(const auto all, accounts.accounts());
     Json json = Json::array();
@@ -86,7 +86,7 @@ Status list_accounts(const Options&, const CommonOptions& common, store::Account
     return {};
 }
 
-Status list_keys(const Options& options, const CommonOptions& common, store::Accounts& accounts,
+Status list_keys(const KeysOptions& options, const CommonOptions& common, store::Accounts& accounts,
                  store::Database&) {
     RETORT_TRY(const auto all, accounts.keys(options.account));
     Json json = Json::array();
@@ -101,7 +101,8 @@ Status list_keys(const Options& options, const CommonOptions& common, store::Acc
     return {};
 }
 
-Status list_plans(const Options&, const CommonOptions& common, store::Accounts& accounts, store::Database&) {
+Status list_plans(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
+                  store::Database&) {
     RETORT_TRY(const auto all, accounts.plans());
     Json json = Json::array();
     std::string text;
@@ -113,7 +114,7 @@ Status list_plans(const Options&, const CommonOptions& common, store::Accounts& 
     return {};
 }
 
-Status set_plan(const Options& options, const CommonOptions& common, store::Accounts& accounts,
+Status set_plan(const KeysOptions& options, const CommonOptions& common, store::Accounts& accounts,
                 store::Database&) {
     RETORT_TRY(const std::string text, base::read_file(options.file, std::size_t{1} << 20U));
     const auto json = nlohmann::json::parse(text, nullptr, false);
@@ -126,7 +127,8 @@ Status set_plan(const Options& options, const CommonOptions& common, store::Acco
     return {};
 }
 
-Status list_terms(const Options&, const CommonOptions& common, store::Accounts& accounts, store::Database&) {
+Status list_terms(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
+                  store::Database&) {
     RETORT_TRY(const auto all, accounts.terms());
     Json json = Json::array();
     std::string text;
@@ -144,7 +146,7 @@ void print_new_key(const CommonOptions& common, const store::NewKey& key) {
           fmt::format("{}\nThis is the only time it is shown; its id is {}.\n", key.text, key.id));
 }
 
-Status show_usage(const Options& options, const CommonOptions& common, store::Accounts&,
+Status show_usage(const KeysOptions& options, const CommonOptions& common, store::Accounts&,
                   store::Database& database) {
     std::size_t span = 0;
     while (span < store::spans && store::span_name(span) != options.span) ++span;
@@ -168,7 +170,7 @@ Status show_usage(const Options& options, const CommonOptions& common, store::Ac
     return {};
 }
 
-Status export_events(const Options& options) {
+Status export_events(const KeysOptions& options) {
     return store::read_events(options.file, [](const store::Event& event) -> Status {
         const std::string line = store::event_json(event);
         if (std::fwrite(line.data(), 1, line.size(), stdout) == line.size()) return {};
@@ -178,7 +180,7 @@ Status export_events(const Options& options) {
 
 class Declarer {
   public:
-    Declarer(Commands& commands, CLI::App& keys, std::shared_ptr<Options> options)
+    Declarer(Commands& commands, CLI::App& keys, std::shared_ptr<KeysOptions> options)
         : commands_(commands), keys_(keys), options_(std::move(options)) {}
 
     template <typename Work>
@@ -201,14 +203,14 @@ class Declarer {
   private:
     Commands& commands_;
     CLI::App& keys_;
-    std::shared_ptr<Options> options_;
+    std::shared_ptr<KeysOptions> options_;
 };
 
-void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& options) {
+void add_account_commands(Declarer& declare, const std::shared_ptr<KeysOptions>& options) {
     declare.add("accounts", "list the accounts", {"retort keys accounts --json"}, list_accounts);
     CLI::App& create = declare.add("account-create", "make an account on a plan",
                                    {"retort keys account-create 'Example Ltd' --plan basic"},
-                                   [](const Options& given, const CommonOptions& common,
+                                   [](const KeysOptions& given, const CommonOptions& common,
                                       store::Accounts& accounts, store::Database&) -> Status {
                                        RETORT_TRY(const store::Account account,
                                                   accounts.create_account(given.name, given.plan));
@@ -223,7 +225,7 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
     CLI::App& move =
         declare.add("account-plan", "put an account on another plan",
                     {"retort keys account-plan acct_0123 --plan research"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
                        store::Database&) -> Status {
                         RETORT_CHECK(accounts.set_account_plan(given.account, given.plan));
                         print(common, {{"account", given.account}, {"plan", given.plan}}, "done\n");
@@ -255,7 +257,7 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
     CLI::App& suspend =
         declare.add("suspend", "refuse every key of an account from now on",
                     {"retort keys suspend acct_0123 --reason 'unpaid'"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
                        store::Database&) -> Status {
                         RETORT_CHECK(accounts.suspend(given.account, given.reason));
                         print(common, {{"account", given.account}, {"status", "suspended"}}, "suspended\n");
@@ -265,7 +267,7 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
     suspend.add_option("--reason", options->reason, "told to whoever uses its keys")->type_name("TEXT");
     with_account(
         declare.add("resume", "end a suspension", {"retort keys resume acct_0123"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
                        store::Database&) -> Status {
                         RETORT_CHECK(accounts.resume(given.account));
                         print(common, {{"account", given.account}, {"status", "active"}}, "active\n");
@@ -274,7 +276,7 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
     CLI::App& accept =
         declare.add("accept", "record that an account accepts terms",
                     {"retort keys accept acct_0123 2026-11 --by 'A. Person'"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
                        store::Database&) -> Status {
                         RETORT_CHECK(accounts.accept_terms(given.account, given.name, given.by));
                         print(common, {{"account", given.account}, {"terms", given.name}, {"by", given.by}},
@@ -293,12 +295,12 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<Options>& opt
     usage.add_option("--days", options->days, "how far back")->check(CLI::Range(1, 4000))->type_name("N");
 }
 
-void add_key_commands(Declarer& declare, const std::shared_ptr<Options>& options) {
+void add_key_commands(Declarer& declare, const std::shared_ptr<KeysOptions>& options) {
     CLI::App& list = declare.add("list", "list keys (never their text)", {"retort keys list"}, list_keys);
     list.add_option("account", options->account, "an account's id; all if not given")->type_name("ACCOUNT");
     CLI::App& create = declare.add(
         "create", "make a key, and show it this once", {"retort keys create acct_0123 --name laptop"},
-        [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+        [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
            store::Database&) -> Status {
             RETORT_TRY(const store::NewKey key,
                        accounts.create_key(given.account, given.name, given.role, given.days));
@@ -316,7 +318,7 @@ void add_key_commands(Declarer& declare, const std::shared_ptr<Options>& options
     CLI::App& rotate = declare.add(
         "rotate", "make a key like another, which then stops",
         {"retort keys rotate 0123456789abcdef --grace 1"},
-        [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+        [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
            store::Database&) -> Status {
             RETORT_TRY(const store::NewKey key,
                        accounts.rotate_key(given.id, static_cast<std::int64_t>(given.grace_hours * 3600)));
@@ -329,7 +331,7 @@ void add_key_commands(Declarer& declare, const std::shared_ptr<Options>& options
         ->type_name("H");
     CLI::App& revoke =
         declare.add("revoke", "stop a key at once, on every server", {"retort keys revoke 0123456789abcdef"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
                        store::Database&) -> Status {
                         RETORT_CHECK(accounts.revoke_key(given.id));
                         print(common, {{"id", given.id}, {"revoked", true}}, "revoked\n");
@@ -338,7 +340,7 @@ void add_key_commands(Declarer& declare, const std::shared_ptr<Options>& options
     revoke.add_option("id", options->id, "of the key")->required()->type_name("KEY");
 }
 
-void add_plan_commands(Declarer& declare, const std::shared_ptr<Options>& options) {
+void add_plan_commands(Declarer& declare, const std::shared_ptr<KeysOptions>& options) {
     declare.add("plans", "list the plans", {"retort keys plans --json"}, list_plans);
     CLI::App& plan = declare.add("plan-set", "make or change a plan from a JSON file (docs/accounts.md)",
                                  {"retort keys plan-set plan.json --name basic"}, set_plan);
@@ -347,7 +349,7 @@ void add_plan_commands(Declarer& declare, const std::shared_ptr<Options>& option
     declare.add("terms", "list the published terms", {"retort keys terms"}, list_terms);
     CLI::App& publish = declare.add(
         "publish", "publish a version of the terms", {"retort keys publish 2026-11 terms.md"},
-        [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+        [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
            store::Database&) -> Status {
             RETORT_TRY(const std::string text, base::read_file(given.file, std::size_t{16} << 20U));
             RETORT_CHECK(accounts.publish_terms(given.name, text));
@@ -361,7 +363,7 @@ void add_plan_commands(Declarer& declare, const std::shared_ptr<Options>& option
 }  // namespace
 
 void add_keys(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<KeysOptions>();
     CLI::App& keys = commands.add(Group::models, "keys", "accounts, keys, plans, terms, usage",
                                   {"retort keys plan-set plan.json --name basic",
                                    "retort keys account-create 'Example Ltd' --plan basic",
@@ -373,7 +375,7 @@ void add_keys(Commands& commands) {
     add_plan_commands(declare, options);
     CLI::App& backup =
         declare.add("backup", "copy a SQLite store while servers use it", {"retort keys backup copy.db"},
-                    [](const Options& given, const CommonOptions& common, store::Accounts&,
+                    [](const KeysOptions& given, const CommonOptions& common, store::Accounts&,
                        store::Database& database) -> Status {
                         RETORT_CHECK(database.backup(given.file));
                         print(common, {{"file", given.file}},

