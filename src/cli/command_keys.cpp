@@ -237,7 +237,7 @@ void add_account_commands(Declarer& declare, const std::shared_ptr<KeysOptions>&
         "account-payment", "say what pays for an account; its keyed hash is kept, for the guard to compare",
         {"echo cus_4711 | retort keys account-payment acct_0123",
          "retort keys account-payment acct_0123 --forget"},
-        [](const Options& given, const CommonOptions& common, store::Accounts& accounts,
+        [](const KeysOptions& given, const CommonOptions& common, store::Accounts& accounts,
            store::Database&) -> Status {
             std::string reference;
             if (!given.forget) {
