@@ -30,6 +30,8 @@ struct ServeOptions {
     std::vector<std::string> upstreams;
     std::string upstream_key_file;
     serve::UpstreamOptions upstream;
+    std::string protected_index;
+    screen::GuardLimits limits;
 };
 
 // One key a line; empty lines and lines that begin with '#' do not count.
@@ -75,6 +77,21 @@ void announce(const ServeOptions& options, const CommonOptions& common, const se
     std::fflush(stdout);
 }
 
+// Answers are cut before they repeat what is in the index.
+Status open_protected(Options& options) {
+    if (options.limits.words == 0 && options.limits.characters == 0) {
+        return fail(ErrorCode::invalid_argument,
+                    "--protected-tokens 0 --protected-chars 0 would let everything pass: leave one");
+    }
+    RETORT_TRY(screen::Index index, screen::Index::open(options.protected_index));
+    auto works = std::make_shared<serve::ProtectedWorks>();
+    works->index = std::make_shared<const screen::Index>(std::move(index));
+    works->limits = options.limits;
+    options.server.protected_works = works;
+    options.upstream.protected_works = works;
+    return {};
+}
+
 // In front of other servers: no model of our own.
 Status run_upstream(ServeOptions& options, const CommonOptions& common) {
     for (const std::string& text : options.upstreams) {
@@ -104,6 +121,7 @@ Status run_serve(const ServeOptions& given, const CommonOptions& common) {
     }
     if (!options.server.tls_certificate.empty()) base::install_hangup_handler();
     if (!options.accounts.location.empty()) RETORT_CHECK(open_accounts(options));
+    if (!options.protected_index.empty()) RETORT_CHECK(open_protected(options));
     if (!options.upstreams.empty()) return run_upstream(options, common);
     if (options.model.empty()) {
         return fail(ErrorCode::invalid_argument,
@@ -191,6 +209,20 @@ void add_serve(Commands& commands) {
         ->check(CLI::Range(0, 36500))
         ->type_name("N");
     app.add_flag("--log-bodies", options->accounts.log_bodies, "keep the requests' text in the event log");
+    CLI::Option* works = app.add_option("--protected", options->protected_index,
+                                        "index of `retort screen index`: an answer about to repeat a work is "
+                                        "cut (finish_reason content_filter)")
+                             ->type_name("INDEX");
+    app.add_option("--protected-tokens", options->limits.words,
+                   "words of a passage that may leave, at most; 0: any number")
+        ->needs(works)
+        ->check(CLI::Range(0, 1 << 20))
+        ->type_name("N");
+    app.add_option("--protected-chars", options->limits.characters,
+                   "characters of a passage that may leave, at most; 0: any number")
+        ->needs(works)
+        ->check(CLI::Range(0, 1 << 20))
+        ->type_name("N");
     app.add_option("--compare", options->server.compare_url,
                    "base URL of another server, whose model the chat page offers beside this one's; it needs "
                    "--cors-origin with this server's address")

@@ -172,8 +172,9 @@ Status IndexBuilder::flush() {
 Status IndexBuilder::commit() {
     RETORT_CHECK(flush());
     if (part_names_.empty()) {
-        return fail(ErrorCode::invalid_argument, "no work in what was given: nothing is written to {}",
-                    options_.output.string());
+        return fail(ErrorCode::invalid_argument, "no work in what was given: nothing is written to {}{}",
+                    options_.output.string(),
+                    report_.skipped.empty() ? std::string() : "; left out: " + report_.skipped.front());
     }
     return {};
 }

@@ -55,6 +55,9 @@ std::string SpanGuard::release(bool at_end) {
     // Half a character may become a letter.
     if (!at_end && complete == words.size()) {
         while (end > 0 && end + 4 > held_.size() && static_cast<unsigned char>(held_[end - 1]) >= 0x80) --end;
+        // Never in the middle of one: what leaves may be put into a frame by itself.
+        while (end > 0 && end < held_.size() && (static_cast<unsigned char>(held_[end]) & 0xC0U) == 0x80U)
+            --end;
         if (complete > 0) end = std::max<std::size_t>(end, words.ends[complete - 1]);
     }
     std::string out = held_.substr(0, end);

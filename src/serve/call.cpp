@@ -49,6 +49,7 @@ bool refuses(const Service& service, Call& call, const ServedModel& model, std::
 
 void start_job(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model,
                JobRequest job, std::unique_ptr<AnswerFormat> format) {
+    job.protected_works = service.options.protected_works;
     std::make_shared<GenerationJob>(model, call.writer, std::move(call.headers), std::move(format),
                                     std::move(job), service.metrics, service.active, call.ticket)
         ->start();

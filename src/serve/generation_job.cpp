@@ -53,6 +53,10 @@ GenerationJob::GenerationJob(std::shared_ptr<const ServedModel> model,
       prompts_(request_.choices.size()),
       last_write_(start_time_),
       unfinished_(request_.choices.size()) {
+    if (request_.protected_works) {
+        guards_.assign(request_.choices.size(), ChoiceGuard(*request_.protected_works));
+        held_logprobs_.resize(request_.choices.size());
+    }
     active_.enter();
 }
 
@@ -165,6 +169,35 @@ void GenerationJob::take_calls(std::size_t index, ToolCallParser::Parts parts, C
     }
 }
 
+void GenerationJob::guard_piece(std::size_t index, ChoiceState& piece, bool last) {
+    if (guards_.empty()) return;
+    ChoiceGuard& guard = guards_[index];
+    ChoiceGuard::Parts parts = guard.push(piece.reasoning.value_or(""), piece.content);
+    if (last || !piece.tool_calls.empty()) {
+        ChoiceGuard::Parts rest = guard.finish();
+        parts.reasoning += rest.reasoning;
+        parts.content += rest.content;
+    }
+    piece.content = std::move(parts.content);
+    piece.reasoning.reset();
+    if (!parts.reasoning.empty()) piece.reasoning = std::move(parts.reasoning);
+    std::vector<ToolCall>& calls = choices_[index].tool_calls;
+    std::erase_if(piece.tool_calls, [&](const ToolCall& call) {
+        if (!guard.blocked() && guard.may_leave(call.arguments)) return false;
+        std::erase_if(calls, [&](const ToolCall& known) { return known.id == call.id; });
+        return true;
+    });
+    // Tokens would tell what the text does not yet.
+    std::vector<api::TokenLogprobs>& held = held_logprobs_[index];
+    if (piece.logprobs) held.insert(held.end(), piece.logprobs->begin(), piece.logprobs->end());
+    piece.logprobs.reset();
+    if (guard.blocked()) {
+        held.clear();
+    } else if (guard.holds_nothing() && !held.empty()) {
+        piece.logprobs = std::exchange(held, {});
+    }
+}
+
 bool GenerationJob::deliver(std::size_t index, ChoiceState piece) {
     if (request_.stream) {
         const bool says_nothing = piece.content.empty() && !piece.reasoning && piece.tool_calls.empty() &&
@@ -218,7 +251,9 @@ bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta
     if (hidden && piece.content.empty() && !piece.reasoning) return true;
     if (request_.logprobs && !delta.tokens.empty() && !hidden) piece.logprobs = logprobs_of(delta.tokens);
     if (request_.tools != ToolStyle::none) take_calls(index, call_parsers_[index].push(delta.content), piece);
-    return deliver(index, std::move(piece));
+    if (is_blocked(index)) return false;
+    guard_piece(index, piece, false);
+    return deliver(index, std::move(piece)) && !is_blocked(index);
 }
 
 void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> done) {
@@ -228,7 +263,8 @@ void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> 
     const std::lock_guard lock(mutex_);
     if (done) {
         const generate::Completion& completion = done->completion;
-        aborted_ = aborted_ || completion.finish_reason == generate::FinishReason::cancelled;
+        const bool stopped = completion.finish_reason == generate::FinishReason::cancelled;
+        aborted_ = aborted_ || (stopped && !is_blocked(index));
         if (index % (choices_.size() / static_cast<std::size_t>(request_.prompts)) == 0) {
             usage_.prompt_tokens += completion.prompt_tokens;
             usage_.cached_tokens += completion.cached_tokens;
@@ -242,11 +278,14 @@ void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> 
         if (request_.logprobs && request_.logprobs_with_stop && completion.stop) {
             rest.logprobs = logprobs_of({*completion.stop});
         }
+        if (!is_blocked(index)) guard_piece(index, rest, true);
         if (!failed_ && !aborted_) deliver(index, std::move(rest));
         add_prompt(index, completion);
         const bool calls =
             !choices_[index].tool_calls.empty() && completion.finish_reason == generate::FinishReason::stop;
-        choices_[index].finish_reason = calls ? "tool_calls" : finish_reason_text(completion.finish_reason);
+        choices_[index].finish_reason = is_blocked(index) ? "content_filter"
+                                        : calls           ? "tool_calls"
+                                                          : finish_reason_text(completion.finish_reason);
         if (request_.stream && !failed_ && !aborted_) {
             ChoiceState last;
             last.finish_reason = choices_[index].finish_reason;
@@ -285,7 +324,12 @@ void GenerationJob::finish() {
     const bool calls = std::any_of(choices_.begin(), choices_.end(), [](const ChoiceState& choice) {
         return choice.finish_reason == "tool_calls";
     });
-    metrics_.count(cut ? Outcome::length : calls ? Outcome::tool_calls : Outcome::stop);
+    const bool filtered =
+        std::any_of(guards_.begin(), guards_.end(), [](const ChoiceGuard& guard) { return guard.blocked(); });
+    metrics_.count(filtered ? Outcome::content_filter
+                   : cut    ? Outcome::length
+                   : calls  ? Outcome::tool_calls
+                            : Outcome::stop);
     if (request_.stream) {
         std::string end;
         if (request_.include_usage) end += http::sse_frame(format_->usage_event(usage_));

@@ -17,6 +17,7 @@
 #include "http/server.h"
 #include "serve/admission.h"
 #include "serve/metrics.h"
+#include "serve/protected_works.h"
 #include "serve/reasoning_filter.h"
 #include "serve/server.h"
 
@@ -98,6 +99,7 @@ struct JobRequest {
     bool parallel_tool_calls = true;    // else all but the first are left out
     bool logprobs_with_stop = false;    // the stop token has its place among them
     std::vector<std::string> echo;      // a text for each choice, which it begins with; or none
+    std::shared_ptr<const ProtectedWorks> protected_works;  // null: none
 };
 
 class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
@@ -125,6 +127,11 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     // A piece of a choice: sent, or kept for the end.
     bool deliver(std::size_t index, ChoiceState piece);
     void take_calls(std::size_t index, ToolCallParser::Parts parts, ChoiceState& piece);
+    // Takes from the piece what must not leave, or not yet; `last`: nothing comes after it.
+    void guard_piece(std::size_t index, ChoiceState& piece, bool last);
+    [[nodiscard]] bool is_blocked(std::size_t index) const {
+        return !guards_.empty() && guards_[index].blocked();
+    }
     void add_prompt(std::size_t index, const generate::Completion& completion);
     [[nodiscard]] std::vector<api::TokenLogprobs> logprobs_of(
         const std::vector<generate::TokenEvent>& events) const;
@@ -146,7 +153,9 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     std::vector<std::uint64_t> ids_;
     std::vector<ChoiceState> choices_;
     std::vector<double> last_token_time_;
-    std::vector<ToolCallParser> call_parsers_;        // one a choice
+    std::vector<ToolCallParser> call_parsers_;                    // one a choice
+    std::vector<ChoiceGuard> guards_;                             // one a choice, or none
+    std::vector<std::vector<api::TokenLogprobs>> held_logprobs_;  // of text that a guard holds back
     std::vector<std::vector<std::int32_t>> prompts_;  // of each choice whose prompt is echoed with logprobs
     double last_write_;
     api::Usage usage_;

@@ -69,7 +69,8 @@ std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     out +=
         "# HELP retort:request_success_total Requests that ended, by how.\n"
         "# TYPE retort:request_success_total counter\n";
-    constexpr std::array<std::string_view, 5> names = {"stop", "length", "tool_calls", "abort", "error"};
+    constexpr std::array<std::string_view, 6> names = {"stop",           "length", "tool_calls",
+                                                       "content_filter", "abort",  "error"};
     for (std::size_t i = 0; i < names.size(); ++i) {
         out += fmt::format("retort:request_success_total{{finished_reason=\"{}\"}} {}\n", names[i],
                            outcomes_[i].load());

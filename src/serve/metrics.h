@@ -30,7 +30,7 @@ class Histogram {
 };
 
 // How a request ended, as the label finished_reason.
-enum class Outcome { stop, length, tool_calls, abort, error };
+enum class Outcome { stop, length, tool_calls, content_filter, abort, error };
 
 class Metrics {
   public:
@@ -48,7 +48,7 @@ class Metrics {
     [[nodiscard]] std::string text(const generate::EngineStatistics* statistics) const;
 
   private:
-    std::array<std::atomic<std::uint64_t>, 5> outcomes_{};
+    std::array<std::atomic<std::uint64_t>, 6> outcomes_{};
     mutable std::mutex mutex_;
     std::map<std::string, std::uint64_t> verdicts_;
 };

@@ -207,7 +207,8 @@ class Passage : public std::enable_shared_from_this<Passage> {
             }
         }
         answer_.emplace(ticket_ ? ticket_->reasoning() : ReasoningAccess::full, hide_usage,
-                        request_.method == "POST" ? guess_prompt_tokens(request_.body) : 0);
+                        request_.method == "POST" ? guess_prompt_tokens(request_.body) : 0,
+                        balancer_->options().protected_works);
         writer_->on_gone([weak = weak_from_this()] {
             if (const auto self = weak.lock()) self->client_went();
         });

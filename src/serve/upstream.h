@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "http/url.h"
 #include "serve/forwarder.h"
+#include "serve/protected_works.h"
 
 namespace retort::serve {
 
@@ -26,8 +27,9 @@ struct UpstreamOptions {
     double breaker_seconds = 5;  // and for how long; then one request tries it
     double health_seconds = 2;   // between probes (GET /v1/models) of servers left alone
     double connect_seconds = 5;
-    double quiet_seconds = 300;                           // without a byte of an answer
-    std::size_t max_body_bytes = std::size_t{64} << 20U;  // of an answer that is no stream
+    double quiet_seconds = 300;                             // without a byte of an answer
+    std::size_t max_body_bytes = std::size_t{64} << 20U;    // of an answer that is no stream
+    std::shared_ptr<const ProtectedWorks> protected_works;  // answers are cut before they repeat one
 };
 
 // "http://host:port/v1" or "http://host:port/v1,weight=3"

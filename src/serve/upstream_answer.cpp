@@ -8,7 +8,7 @@ namespace retort::serve {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;  // as UpstreamAnswer::Json
 
 std::int64_t number(const simdjson::dom::element& object, std::string_view name) {
     std::int64_t value = 0;
@@ -19,9 +19,6 @@ std::int64_t number(const simdjson::dom::element& object, std::string_view name)
 std::string dump(const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
-
-// Both names are in use: vLLM and DeepSeek say reasoning_content, others reasoning.
-constexpr const char* reasoning_names[] = {"reasoning_content", "reasoning"};
 
 bool may_have_reasoning(std::string_view text) {
     return text.find("\"reasoning") != std::string_view::npos;
@@ -70,13 +67,17 @@ std::optional<std::string> UpstreamAnswer::frame(std::string_view text) {
                    data.find("\"text\"") != std::string_view::npos)) {
         ++use_.completion_tokens;
     }
-    if (reasoning_ == ReasoningAccess::full) return std::string(text);
+    if (reasoning_ == ReasoningAccess::full && !works_) return std::string(text);
     // Where reasoning may begin or end, that is in every frame of content.
     auto json = Json::parse(data, nullptr, false);
-    if (!json.is_object() || !json.contains("choices") || !json["choices"].is_array())
+    if (!json.is_object() || !json.contains("choices") || !json["choices"].is_array()) {
+        // An error is passed on; what cannot be read could hold anything.
+        if (works_ && !json.is_object()) return std::nullopt;
         return std::string(text);
+    }
     bool changed = false;
     for (auto& choice : json["choices"]) {
+        if (reasoning_ == ReasoningAccess::full) break;
         if (!choice.is_object() || !choice.contains("delta") || !choice["delta"].is_object()) continue;
         auto& delta = choice["delta"];
         const std::int64_t index = choice.contains("index") && choice["index"].is_number_integer()
@@ -102,6 +103,10 @@ std::optional<std::string> UpstreamAnswer::frame(std::string_view text) {
             delta[named] = std::move(shown);
             changed = true;
         }
+    }
+    if (works_) {
+        if (!guard_frame(json)) return std::nullopt;
+        changed = true;
     }
     return changed ? "data: " + dump(json) + "\n\n" : std::string(text);
 }
@@ -129,10 +134,12 @@ std::string UpstreamAnswer::frames(std::string_view bytes) {
 std::string UpstreamAnswer::whole(std::string body) {
     bool only_usage = false;
     read_usage(body, only_usage);
-    if (reasoning_ == ReasoningAccess::full || !may_have_reasoning(body)) return body;
+    const bool filter = reasoning_ != ReasoningAccess::full && may_have_reasoning(body);
+    if (!filter && !works_) return body;
     auto json = Json::parse(body, nullptr, false);
     if (!json.is_object() || !json.contains("choices") || !json["choices"].is_array()) return body;
     for (auto& choice : json["choices"]) {
+        if (!filter) break;
         if (!choice.is_object() || !choice.contains("message") || !choice["message"].is_object()) continue;
         auto& message = choice["message"];
         for (const char* name : reasoning_names) {
@@ -146,6 +153,7 @@ std::string UpstreamAnswer::whole(std::string body) {
             }
         }
     }
+    if (works_) guard_whole(json);
     return dump(json);
 }
 

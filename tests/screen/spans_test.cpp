@@ -338,6 +338,19 @@ TEST(SpanGuard, NoMoreThanThePassageAllowedLeaves) {
     EXPECT_LT(cut, 57U);
 }
 
+TEST(SpanGuard, WhatLeavesEndsWithWholeCharacters) {
+    SpanGuard guard(std::make_shared<const Index>(make_index("whole", {"a b c d e f g h i j"})), {});
+    const std::vector<std::string> characters = {"a", "\uFFFD",     "\u00e9", "\u2014",
+                                                 " ", "\U0001F600", "\u79c1"};
+    base::RandomStream random(5);
+    for (int i = 0; i < 2000; ++i) {
+        const std::string out = guard.push(characters[random.below(characters.size())]);
+        if (!out.empty()) {
+            ASSERT_NE(static_cast<unsigned char>(out[0]) & 0xC0U, 0x80U) << i;
+        }
+    }
+}
+
 TEST(SpanGuard, HalfCharactersAreNoWords) {
     const Index index = make_index("half", {"un deux trois quatre cinq six sept huit neuf dix été hiver"});
     SpanGuard guard(std::make_shared<const Index>(make_index("half2", {"a b c d e f g h i j"})), {});

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "api/chat_response.h"
@@ -229,6 +230,80 @@ TEST_F(ServerTest, reasoning_is_told_apart) {
     EXPECT_EQ(streamed.choices[0].reasoning_content, "hm");
     EXPECT_EQ(streamed.choices[0].content, "yes");
     EXPECT_FALSE(answer(chat("", "plain")).choices[0].reasoning_content);
+}
+
+constexpr std::string_view the_work =
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau";
+
+std::shared_ptr<const ProtectedWorks> protect(std::size_t words, std::size_t characters = 0) {
+    const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "retort_protected";
+    std::filesystem::remove_all(folder);
+    auto builder = screen::IndexBuilder::create({.output = folder});
+    EXPECT_TRUE(builder && builder->add({"greek", "text", "0", std::string(the_work)}) && builder->commit());
+    auto index = screen::Index::open(folder);
+    EXPECT_TRUE(index) << index.error().message;
+    return std::make_shared<const ProtectedWorks>(
+        ProtectedWorks{std::make_shared<const screen::Index>(std::move(*index)), {words, characters}});
+}
+
+TEST_F(ServerTest, an_answer_about_to_repeat_a_work_is_cut) {
+    ServerOptions options;
+    options.protected_works = protect(10);
+    start(std::move(options));
+    const std::string say = "so: " + std::string(the_work) + " and so on";
+    const std::string allowed = "so: alpha beta gamma delta epsilon zeta eta theta iota kappa ";
+    const api::ChatResponse whole = answer(chat("", say));
+    EXPECT_EQ(whole.choices[0].content, allowed);
+    EXPECT_EQ(whole.choices[0].finish_reason, "content_filter");
+    std::string streamed;
+    std::string reason;
+    std::size_t logprobs = 0;
+    for (const api::ChatChunk& chunk : stream(R"("logprobs":true)", say)) {
+        for (const api::ChunkChoice& choice : chunk.choices) {
+            EXPECT_EQ(reason, "") << "something follows the end";
+            streamed += choice.content.value_or("");
+            if (choice.logprobs) logprobs += choice.logprobs->size();
+            if (!choice.finish_reason.empty()) reason = choice.finish_reason;
+        }
+    }
+    EXPECT_EQ(streamed, allowed);
+    EXPECT_EQ(reason, "content_filter");
+    EXPECT_LE(logprobs, allowed.size());  // a token is a byte: none of what was held back
+    EXPECT_GE(logprobs, allowed.size() - 6);
+    EXPECT_NE(get("/metrics").body.find("content_filter\"} 2"), std::string::npos) << get("/metrics").body;
+    // What repeats nothing comes whole, with all its tokens.
+    const api::ChatResponse free = answer(chat(R"("logprobs":true)", "kappa iota theta eta"));
+    EXPECT_EQ(free.choices[0].content, "kappa iota theta eta");
+    EXPECT_EQ(free.choices[0].finish_reason, "stop");
+    EXPECT_EQ(free.choices[0].logprobs->size(), 20U);
+}
+
+TEST_F(ServerTest, a_passage_that_goes_on_from_the_reasoning_counts_whole) {
+    ServerOptions options;
+    options.protected_works = protect(10);
+    start(std::move(options), {}, true);
+    const api::ChatResponse got = answer(
+        chat("", "<think>alpha beta gamma delta epsilon zeta</think>eta theta iota kappa lambda mu nu"));
+    EXPECT_EQ(got.choices[0].reasoning_content.value_or(""), "alpha beta gamma delta epsilon zeta");
+    EXPECT_EQ(got.choices[0].content, "eta theta iota kappa ");
+    EXPECT_EQ(got.choices[0].finish_reason, "content_filter");
+}
+
+TEST_F(ServerTest, a_tool_call_that_repeats_a_work_does_not_leave) {
+    ServerOptions options;
+    options.protected_works = protect(10);
+    start(std::move(options), {}, false, ToolStyle::hermes);
+    const auto call = [&](std::string_view text) {
+        return R"(look <tool_call>{\"name\":\"say\",\"arguments\":{\"text\":\")" + std::string(text) +
+               R"(\"}}</tool_call>)";
+    };
+    const std::string tools = R"("tools":[{"type":"function","function":{"name":"say"}}])";
+    const http::ClientResponse cut = chat(tools, call(the_work));
+    EXPECT_EQ(cut.body.find("alpha"), std::string::npos) << cut.body;
+    EXPECT_NE(cut.body.find("content_filter"), std::string::npos) << cut.body;
+    const http::ClientResponse free = chat(tools, call("kappa iota theta"));
+    EXPECT_NE(free.body.find("kappa"), std::string::npos) << free.body;
+    EXPECT_NE(free.body.find("\"tool_calls\""), std::string::npos) << free.body;
 }
 
 TEST_F(ServerTest, errors_have_the_contract_s_status_code_and_param) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "serve/upstream_answer.h"
@@ -81,6 +83,123 @@ TEST(UpstreamAnswer, AnErrorIsReadNotGuessed) {
                               R"({"error": null})", R"({"x": {"error": {}}})", R"({"error": {)"}) {
         EXPECT_FALSE(is_error_answer(other)) << other;
     }
+}
+
+std::shared_ptr<const ProtectedWorks> ten_words_of_greek() {
+    const std::filesystem::path folder =
+        std::filesystem::path(::testing::TempDir()) / "retort_upstream_works";
+    std::filesystem::remove_all(folder);
+    auto builder = screen::IndexBuilder::create({.output = folder});
+    EXPECT_TRUE(builder);
+    EXPECT_TRUE(builder->add(
+        {"greek", "text", "0", "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi"}));
+    EXPECT_TRUE(builder->commit());
+    auto index = screen::Index::open(folder);
+    EXPECT_TRUE(index);
+    return std::make_shared<const ProtectedWorks>(
+        ProtectedWorks{std::make_shared<const screen::Index>(std::move(*index)), {10, 0}});
+}
+
+// All text that a client puts together from a stream, and the reason it was told last.
+std::pair<std::string, std::string> heard(const std::string& stream) {
+    std::string text;
+    std::string reason;
+    for (std::size_t at = stream.find("data: {"); at != std::string::npos;
+         at = stream.find("data: {", at + 1)) {
+        const auto json = nlohmann::json::parse(stream.substr(at + 6, stream.find("\n\n", at) - at - 6));
+        for (const auto& choice : json["choices"]) {
+            EXPECT_EQ(reason, "") << "a choice goes on behind its end";
+            const auto& delta = choice.contains("delta") ? choice["delta"] : choice;
+            for (const char* name : {"reasoning_content", "content", "text"}) {
+                if (delta.contains(name) && delta[name].is_string()) text += delta[name].get<std::string>();
+            }
+            for (const auto& call : delta.value("tool_calls", nlohmann::json::array()))
+                text += call["function"]["arguments"].get<std::string>();
+            if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
+                reason = choice["finish_reason"];
+        }
+    }
+    return {text, reason};
+}
+
+TEST(UpstreamAnswer, CutsWhatRepeatsAWork) {
+    const auto works = ten_words_of_greek();
+    const std::string work = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi";
+    const auto frame = [](const nlohmann::json& choice) {
+        return "data: " + nlohmann::json{{"choices", {choice}}}.dump() + "\n\n";
+    };
+    // Pieces that end inside words, with a logprob each; reasoning ends with a word.
+    for (const bool chat : {true, false}) {
+        std::string stream;
+        for (std::size_t at = 0; at < work.size(); at += 5) {
+            nlohmann::json choice = {{"index", 0},
+                                     {"logprobs", {{"content", {{{"token", work.substr(at, 5)}}}}}}};
+            if (chat) {
+                choice["delta"] = {{"content", work.substr(at, 5)}};
+            } else {
+                choice["text"] = work.substr(at, 5);
+            }
+            stream += frame(choice);
+        }
+        stream += frame({{"index", 0}, {"delta", nlohmann::json::object()}, {"finish_reason", "stop"}});
+        UpstreamAnswer answer(ReasoningAccess::full, false, 0, works);
+        const std::string out = answer.frames(stream + usage + "data: [DONE]\n\n");
+        EXPECT_EQ(out.find("lambda"), std::string::npos) << out;
+        EXPECT_EQ(out.find("a lam"), std::string::npos) << "a logprob tells it";
+        EXPECT_NE(out.find("completion_tokens"), std::string::npos);
+        EXPECT_TRUE(out.ends_with("data: [DONE]\n\n"));
+    }
+    const auto streamed = [&](const std::string& text, bool reasoning) {
+        std::string stream;
+        const std::size_t border = text.find(' ', 20);
+        for (std::size_t at = 0; at < text.size();) {
+            const bool first = at < border;
+            const std::size_t end = std::min(at + 5, first ? border : text.size());
+            stream += frame(
+                {{"index", 0},
+                 {"delta",
+                  {{reasoning && first ? "reasoning_content" : "content", text.substr(at, end - at)}}}});
+            at = end;
+        }
+        stream += frame({{"index", 0}, {"delta", nlohmann::json::object()}, {"finish_reason", "stop"}});
+        return heard(UpstreamAnswer(ReasoningAccess::full, false, 0, works).frames(stream));
+    };
+    EXPECT_EQ(streamed(work, false),
+              std::pair(std::string("alpha beta gamma delta epsilon zeta eta theta iota kappa "),
+                        std::string("content_filter")));
+    EXPECT_EQ(streamed(work, true).second, "content_filter");
+    const std::string own = "kappa iota theta eta zeta and words of its own";
+    EXPECT_EQ(streamed(own, true), std::pair(own, std::string("stop")));
+}
+
+TEST(UpstreamAnswer, CutsWholeAnswersAndCalls) {
+    const auto works = ten_words_of_greek();
+    const auto whole = [&](const std::string& body) {
+        return UpstreamAnswer(ReasoningAccess::full, false, 0, works).whole(body);
+    };
+    const std::string cut = whole(
+        R"({"choices":[{"message":{"content":"alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"},)"
+        R"("logprobs":{"content":[{"token":"lambda"}]},"finish_reason":"stop"},)"
+        R"({"message":{"content":null,"tool_calls":[{"function":{"name":"f","arguments":)"
+        R"("{\"a\":[\"alpha beta gamma delta epsilon\",\"zeta eta theta iota kappa lambda\"]}"}}]},"finish_reason":"tool_calls"}]})");
+    EXPECT_EQ(cut.find("lambda"), std::string::npos) << cut;
+    EXPECT_NE(cut.find("iota kappa\""), std::string::npos) << cut;
+    const std::string own = R"({"choices":[{"message":{"content":"kappa iota"},"finish_reason":"stop"}]})";
+    EXPECT_EQ(whole(own), own);
+    const std::string error = R"({"error":{"message":"busy"}})";
+    EXPECT_EQ(whole(error), error);
+    // Calls of a stream leave when they are whole.
+    const std::string call_frames =
+        R"(data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{\"a\":"}}]}}]})"
+        "\n\n"
+        R"(data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"kappa\"}"}}]}}]})"
+        "\n\n"
+        R"(data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]})"
+        "\n\n";
+    UpstreamAnswer calls(ReasoningAccess::full, false, 0, works);
+    EXPECT_EQ(heard(calls.frames(call_frames)),
+              std::pair(std::string(R"({"a":"kappa"})"), std::string("tool_calls")));
+    EXPECT_EQ(UpstreamAnswer(ReasoningAccess::full, false, 0, works).frames("data: {oops\n\n"), "");
 }
 
 TEST(Upstream, ReadsItsAddress) {
