@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/export_model.h"
 #include "cli/model_path.h"
+#include "data/lineage.h"
 #include "text/text_model.h"
 #include "train/model_files.h"
 
@@ -31,12 +32,17 @@ Status export_model(const std::filesystem::path& model, const std::string& forma
     RETORT_TRY(const model::Weights weights, model::load_weights(model));
     RETORT_TRY(const text::TextModel text, text::load_text_model(model));
     const model::Parameters parameters = model::parameters_from(weights);
-    if (format == "gguf") return train::save_model_gguf(output, parameters, text, dtype, name, licence);
+    if (format == "gguf") {
+        RETORT_CHECK(train::save_model_gguf(output, parameters, text, dtype, name, licence));
+        return data::save_lineage(output.string() + ".lineage.json", "retort export",
+                                  {{"exported-from", model}});
+    }
     if (tensor::is_quantised(dtype)) {
         return fail(ErrorCode::invalid_argument, "a safetensors folder cannot hold {}; use f32, f16 or bf16",
                     type);
     }
-    return train::save_model_folder(output, parameters, text, dtype);
+    RETORT_CHECK(train::save_model_folder(output, parameters, text, dtype));
+    return data::save_lineage(output / "lineage.json", "retort export", {{"exported-from", model}});
 }
 
 void add_export(Commands& commands) {

@@ -14,6 +14,7 @@
 #include "cli/pull.h"
 #include "cli/recipe.h"
 #include "cli/run_folder.h"
+#include "data/lineage.h"
 #include "data/prompts.h"
 #include "train/model_files.h"
 
@@ -215,6 +216,11 @@ class Run {
             RETORT_TRY(const model::Parameters student, train::make_student(options, &kept));
             RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));
             RETORT_CHECK(train::save_model_folder(folder / "model", student, text, tensor::DType::f32));
+            RETORT_CHECK(data::save_lineage(folder / "lineage.json", "retort run",
+                                            {{"teacher", start.model.empty() ? teacher_ : fs::path()},
+                                             {"start", start.model},
+                                             {"shape", start.fresh},
+                                             {"tokenizer", start.fresh.empty() ? fs::path() : teacher_}}));
             spdlog::info("start: {:.1f}M parameters, layers {}",
                          static_cast<double>(student.layout.config.parameter_count()) / 1e6,
                          fmt::join(kept, ","));

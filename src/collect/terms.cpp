@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "data/spdx.h"
 #include "data/spec_file.h"
 
 namespace retort::collect {
@@ -25,13 +26,6 @@ bool is_date(std::string_view text) {
     const int month = (text[5] - '0') * 10 + text[6] - '0';
     const int day = (text[8] - '0') * 10 + text[9] - '0';
     return month >= 1 && month <= 12 && day >= 1 && day <= 31;
-}
-
-bool is_spdx(std::string_view text) {
-    return std::all_of(text.begin(), text.end(), [](unsigned char c) {
-        return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '+' || c == ' ' || c == '(' || c == ')' ||
-               c == ':';
-    });
 }
 
 std::string lower(std::string_view text) {
@@ -79,9 +73,13 @@ Result<Terms> terms_from_json(const Json& json) {
         return fail(ErrorCode::format,
                     "give a licence (SPDX, as \"Apache-2.0\") or a statement (the permission in words)");
     }
-    if (!is_spdx(terms.licence)) {
-        return fail(ErrorCode::format, "licence \"{}\" is no SPDX expression; words go into statement",
-                    terms.licence);
+    if (!terms.licence.empty()) {
+        const auto expression = data::parse_spdx(terms.licence);
+        if (!expression) {
+            return fail(ErrorCode::format,
+                        "licence \"{}\" is no SPDX expression ({}); words go into statement", terms.licence,
+                        expression.error().message);
+        }
     }
     if (terms.scope.empty()) return fail(ErrorCode::format, "scope is empty: say what the permission covers");
     if (!is_date(terms.date))
@@ -162,6 +160,7 @@ Result<std::vector<KnownTerms>> parse_known_terms(std::string_view text) {
         RETORT_TRY(known.note, formats::json_string(entry, "note"));
         RETORT_TRY(known.source, formats::json_string(entry, "source"));
         RETORT_TRY(known.date, formats::json_string(entry, "date"));
+        RETORT_TRY(known.duty, formats::json_string(entry, "duty", std::string()));
         if (known.training != "forbidden" && known.training != "allowed" && known.training != "conditional") {
             return fail(ErrorCode::format, "known terms of {}: training is \"{}\"", known.name,
                         known.training);

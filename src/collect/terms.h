@@ -43,6 +43,7 @@ struct KnownTerms {
     std::string note;
     std::string source;
     std::string date;  // of the text that the entry was read from
+    std::string duty;  // what whoever passes on a model so trained must do; empty: nothing
 };
 std::span<const KnownTerms> known_terms();
 Result<std::vector<KnownTerms>> parse_known_terms(std::string_view json);

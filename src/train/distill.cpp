@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/parallel.h"
+#include "data/lineage.h"
 #include "data/record.h"
 #include "model/fresh.h"
 #include "model/prune.h"
@@ -259,6 +260,16 @@ Result<DistillReport> distill(const DistillOptions& options) {
                                    prepared->rows, prepared->train));
     // In f32: what is evaluated and compared is what was trained. Exports round.
     RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
+    RETORT_CHECK(data::save_lineage(
+        options.output / "lineage.json", "retort distill",
+        {{"teacher",
+          prepared->teacher || options.start.model.empty() ? options.teacher : std::filesystem::path()},
+         {"start", options.start.model},
+         {"shape", options.start.fresh},
+         {"tokenizer", options.start.tokenizer},
+         {"cache", options.cache},
+         {"records", options.records},
+         {"held-out", options.held_out}}));
     RETORT_CHECK(base::write_file_atomic(options.output / "distill.json", report_json(report, options)));
     return report;
 }

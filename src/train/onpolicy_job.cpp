@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "data/lineage.h"
 #include "data/record.h"
 #include "tensor/gemm.h"
 #include "train/model_files.h"
@@ -66,6 +67,9 @@ Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
     RETORT_TRY(report.train, train_on_policy(student, inputs, options));
     for (const StepRecord& record : report.train.curve) report.sampled_tokens += record.sampled_tokens;
     RETORT_CHECK(save_model_folder(report.model, student, text, tensor::DType::f32));
+    RETORT_CHECK(
+        data::save_lineage(job.output / "lineage.json", "retort distill",
+                           {{"teacher", job.teacher}, {"start", job.student}, {"records", job.records}}));
     RETORT_CHECK(base::write_file_atomic(job.output / "distill.json", report_json(report, job)));
     return report;
 }
