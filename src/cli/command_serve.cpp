@@ -78,7 +78,7 @@ void announce(const ServeOptions& options, const CommonOptions& common, const se
 }
 
 // Answers are cut before they repeat what is in the index.
-Status open_protected(Options& options) {
+Status open_protected(ServeOptions& options) {
     if (options.limits.words == 0 && options.limits.characters == 0) {
         return fail(ErrorCode::invalid_argument,
                     "--protected-tokens 0 --protected-chars 0 would let everything pass: leave one");
