@@ -1,6 +1,6 @@
 // part: http
-// Requests as the server reads them from a connection: what the handler sees does not depend on how the bytes arrive,
-// each request has one answer, and nothing outlives the connection.
+// Requests as the server reads them from a connection: what the handler sees does not depend on how the bytes
+// arrive, each request has one answer, and nothing outlives the connection.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -1,10 +1,10 @@
 #!/bin/bash
 # `retort serve --upstream` with keys, limits and event log beside nginx's proxy_pass: the same mock upstream (nginx),
-# the same load (wrk), one after the other. Loopback only. Usage: run.sh RETORT [SECONDS [CONNECTIONS]]
-# Needs Debian's nginx-light and wrk.
+# the same load (wrk), one after the other, then both at half of Retort's rate. Loopback only. Usage: run.sh RETORT [SECONDS
+# [CONNECTIONS [ROUNDS]]]. Needs Debian's nginx-light and wrk.
 set -euo pipefail
 retort=$(realpath "${1:?usage: run.sh RETORT [SECONDS [CONNECTIONS]]}")
-seconds=${2:-10} connections=${3:-64}
+seconds=${2:-10} connections=${3:-64} rounds=${4:-2}
 work=$(mktemp -d) pids=()
 # Only what was started here is ended.
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait 2>/dev/null; rm -rf "$work"' EXIT
@@ -43,11 +43,26 @@ for port in 18001 18002 18003; do
     { echo "port $port does not answer"; exit 1; }
 done
 lscpu | grep -E "^(Model name|CPU\(s\))"; nginx -v 2>&1; "$retort" --version; echo "$connections connections, $seconds s each"
-for round in 1 2; do
-  for target in "18002 nginx proxy_pass" "18003 retort, keys, limits and event log"; do
-    echo "== round $round: ${target#* }"
-    wrk -t1 -c"$connections" -d"${seconds}s" --latency -s load.lua "http://127.0.0.1:${target%% *}/v1/chat/completions" |
-      grep -E "50%|99%|Requests/sec|Non-2xx|Socket errors"
+targets=("18001 the mock alone" "18002 nginx proxy_pass" "18003 retort, keys, limits and event log")
+load() {  # PORT SECONDS [DELAY_MS]: connections wait DELAY_MS between requests
+  { cat load.lua; [ -z "${3:-}" ] || echo "function delay() return $3 end"; } >now.lua
+  wrk -t1 -c"$connections" -d"${2}s" --latency -s now.lua "http://127.0.0.1:$1/v1/chat/completions" |
+    grep -E "50%|99%|Requests/sec|Non-2xx|Socket errors"
+}
+for round in $(seq "$rounds"); do
+  for target in "${targets[@]:1}"; do
+    echo "== round $round, all it takes: ${target#* }"
+    load "${target%% *}" "$seconds" | tee last
+    case $target in *nginx*) theirs=$(awk '/sec/ {print $2}' last);; *) ours=$(awk '/sec/ {print $2}' last);; esac
+  done
+  awk "BEGIN {printf \"round $round: %.1f %% of nginx's rate\\n\", 100 * $ours / $theirs}"
+done
+# A wait that makes half of Retort's rate, from whole milliseconds (wrk's unit) and so not to the request.
+delay=$(awk "BEGIN {d = int(2 * 1000 * $connections / $ours + 0.5); print d < 1 ? 1 : d}")
+for round in $(seq "$rounds"); do
+  for target in "${targets[@]}"; do
+    echo "== round $round, half load ($connections connections, $delay ms apart): ${target#* }"
+    load "${target%% *}" "$seconds" "$delay"
   done
 done
 kill "${pids[2]}"; wait "${pids[2]}" || true

@@ -231,7 +231,7 @@ class SchemaCompiler {
         if (family(left) != family(right)) return true;
         if (left != Json("object") || !a.contains("properties") || !b.contains("properties")) return false;
         for (const auto& [name, value] : a["properties"].items()) {
-            const auto is_required = [&](const Json& s) {
+            const auto is_required = [name = name](const Json& s) {
                 const Json list = s.value("required", Json::array());
                 return list.is_array() && std::find(list.begin(), list.end(), Json(name)) != list.end();
             };

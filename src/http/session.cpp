@@ -18,6 +18,9 @@ namespace {
 constexpr std::size_t linger_bytes = std::size_t{16} << 20U;
 constexpr auto linger_time = std::chrono::seconds(2);
 constexpr std::size_t watch_bytes = 4096;
+// An answer that takes longer than one to two of these has its client watched. Most are over before, and
+// watching costs a system call and a completion each.
+constexpr auto sweep_interval = std::chrono::milliseconds(20);
 
 std::chrono::nanoseconds seconds(double value) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(value));
@@ -84,6 +87,14 @@ void Session::on_header(const Error& error) {
         });
         return;
     }
+    // Most bodies came with their header.
+    Error parsing;
+    parser_->eager(true);
+    if (!parser_->is_done() && buffer_.size() > 0) {
+        buffer_.consume(parser_->put(buffer_.data(), parsing));
+        if (parsing == beast::http::error::need_more) parsing = {};
+    }
+    if (parsing || parser_->is_done()) return on_request(parsing);
     read_body();
 }
 
@@ -116,7 +127,8 @@ void Session::on_request(const Error& error) {
         shared_from_this(), request.method == "HEAD", message.version() < 11,
         message.keep_alive() && !loop_->draining, state_->options.max_queued_bytes);
     exchange_ = exchange;
-    watch();
+    is_slow_ = false;
+    sweep(*loop_);
     try {
         state_->handler(std::move(request), exchange);
     } catch (const std::exception& failure) {
@@ -149,6 +161,29 @@ void Session::refuse(const Error& error) {
     const auto& make_body = state_->options.error_body;
     exchange->send(status, {{"Content-Type", state_->options.error_content_type}},
                    make_body ? make_body(status, message) : message);
+}
+
+void Session::sweep(Loop& loop) {
+    if (loop.sweeping) return;
+    loop.sweeping = true;
+    loop.sweep_timer.expires_after(sweep_interval);
+    loop.sweep_timer.async_wait([&loop](const Error& error) {
+        loop.sweeping = false;
+        if (error) return;
+        std::vector<Session*> slow;
+        bool again = false;
+        for (Session* session : loop.sessions) {
+            if (!session->answering_ || session->watching_) continue;
+            if (session->is_slow_) {
+                slow.push_back(session);
+            } else {
+                session->is_slow_ = true;
+                again = true;
+            }
+        }
+        for (Session* session : slow) session->watch();
+        if (again) sweep(loop);
+    });
 }
 
 void Session::watch() {

@@ -27,8 +27,11 @@ class Session;
 struct Loop {
     boost::asio::io_context context{1};
     std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work;
-    std::set<Session*> sessions;     // touched on the loop's thread only
-    bool draining = false;           // likewise
+    std::set<Session*> sessions;  // touched on the loop's thread only
+    bool draining = false;        // likewise
+    // Once in a while, as long as answers are being made that nobody watches.
+    boost::asio::steady_timer sweep_timer{context};
+    bool sweeping = false;
     std::shared_ptr<void> attached;  // what else lives on this thread and goes before the context
 };
 
@@ -78,6 +81,8 @@ class Session : public std::enable_shared_from_this<Session> {
     void read_body();
     void on_request(const Error& error);
     void refuse(const Error& error);
+    // Watches, from the second look on, the clients of answers that are still being made.
+    static void sweep(Loop& loop);
     // Notices that the peer closes while the answer is being made.
     void watch();
     void watch_tls();
@@ -114,6 +119,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::deque<std::string> writing_;
     bool answering_ = false;
     bool watching_ = false;
+    bool is_slow_ = false;  // a sweep has seen this answer before
     bool last_queued_ = false;
     bool close_after_ = false;
     bool linger_after_ = false;

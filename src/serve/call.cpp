@@ -3,14 +3,23 @@
 #include <sodium.h>
 
 #include <array>
+#include <span>
 
 #include "base/hash.h"
 
 namespace retort::serve {
 
 std::string random_id(std::string_view prefix) {
-    std::array<std::uint8_t, 12> bytes{};
-    randombytes_buf(bytes.data(), bytes.size());
+    constexpr std::size_t width = 12;
+    // A system call for many ids: they are names, not secrets.
+    thread_local std::array<std::uint8_t, width * 128> pool;
+    thread_local std::size_t used = pool.size();
+    if (used == pool.size()) {
+        randombytes_buf(pool.data(), pool.size());
+        used = 0;
+    }
+    const std::span<const std::uint8_t> bytes(pool.data() + used, width);
+    used += width;
     return std::string(prefix) + base::to_hex(bytes);
 }
 
