@@ -13,7 +13,8 @@ retort_part(http USES base LINKS Boost::headers OpenSSL::SSL OpenSSL::Crypto)
 retort_part(store USES base LINKS nlohmann_json::nlohmann_json SQLite::SQLite3 retort_libpq PkgConfig::zstd)
 retort_part(stats USES base)
 retort_part(screen USES base formats LINKS PkgConfig::utf8proc PkgConfig::libxml2 PkgConfig::poppler_cpp PkgConfig::cmark)
-retort_part(guard USES base store)
+retort_part(guard USES base formats store)
+retort_part(laboratory USES base store stats guard)
 retort_part(watermark USES base stats LINKS PkgConfig::sodium)
 retort_part(escrow USES base formats watermark LINKS PkgConfig::sodium)
 retort_part(serve USES api http store generate grammar guard screen watermark escrow)
@@ -38,7 +39,7 @@ target_compile_definitions(retort_cli PRIVATE RETORT_VERSION="${PROJECT_VERSION}
 target_link_libraries(retort_cli PUBLIC retort_options CLI11::CLI11)
 retort_compile_quickly(retort_cli)
 retort_unite(retort_cli 6)
-foreach(part base tensor formats text grammar model generate data train api http store stats screen guard watermark escrow
+foreach(part base tensor formats text grammar model generate data train api http store stats screen guard laboratory watermark escrow
         serve collect curate evaluate audit release)
   if(TARGET retort_${part})
     target_link_libraries(retort_cli PUBLIC retort_${part})

@@ -4,7 +4,7 @@ find_package(GTest REQUIRED)
 include(GoogleTest)
 retort_precompile(tests PIE QUICK LIKE retort_base GTest::gtest)
 
-foreach(part base tensor formats text grammar model generate data train api http store stats screen guard watermark escrow
+foreach(part base tensor formats text grammar model generate data train api http store stats screen guard laboratory watermark escrow
         serve collect curate evaluate audit release cli)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${part}/*.cpp")
   if(sources AND TARGET retort_${part})

@@ -7,6 +7,8 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "cli/command_guard_lab.h"
+#include "cli/command_guard_watch.h"
 #include "cli/commands.h"
 #include "guard/guard.h"
 
@@ -161,6 +163,8 @@ void add_guard(Commands& commands) {
         ->type_name("FOLDER");
     list.add_option("--top", options->shown, "how many")->check(CLI::Range(1, 1'000'000))->type_name("N");
     commands.add_json_option(list);
+    add_guard_watch(commands, guard);
+    add_guard_lab(commands, guard);
 }
 
 }  // namespace retort::cli

@@ -50,6 +50,7 @@ void add_sketch(WindowStats& window, const PromptSketch& sketch, bool logprobs) 
         const auto* const earlier = sketch.grams.begin() + static_cast<std::ptrdiff_t>(i);
         if (std::find(sketch.grams.begin(), earlier, sketch.grams[i]) == earlier)
             window.grams.add(sketch.grams[i]);
+        if (sketch.grams[i] != PromptSketch::no_gram) window.sample.add(sketch.grams[i]);
     }
     window.pool.add(static_cast<std::uint32_t>(sketch.content >> 32U));
     if (sketch.topic[0] != 0) window.topics |= std::uint64_t{1} << (sketch.topic[0] % 64U);
@@ -70,6 +71,7 @@ void add_event(AccountState& account, const store::Event& event, const PromptSke
     WindowStats& window = account.window;
     if (account.first_ms == 0) account.first_ms = event.time_ms;
     if (event.address != store::ShortHash{}) account.address = first_bytes(event.address);
+    if (event.user_agent != store::ShortHash{}) account.client = first_bytes(event.user_agent);
     if (event.payment != store::ShortHash{}) account.payment = first_bytes(event.payment);
     if (event.end == "refused") {
         ++window.refused;

@@ -48,6 +48,7 @@ struct SmallestHashes {
 // Of the current window; all zero at its beginning.
 struct WindowStats {
     static constexpr std::size_t pool_size = 24;
+    static constexpr std::size_t sample_size = 24;
     std::uint32_t requests = 0;
     std::uint32_t single = 0;   // without an earlier answer
     std::uint32_t elicits = 0;  // asking for reasoning
@@ -57,9 +58,10 @@ struct WindowStats {
     std::uint32_t refused = 0;
     std::uint64_t completion_tokens = 0;
     GramTable grams;
-    SmallestHashes<pool_size> pool;   // of the user's texts
-    SmallestHashes<8> bias_maps;      // of the requests whose conversation is `biased_prompt`
-    std::uint64_t biased_prompt = 0;  // the majority's (Boyer & Moore 1981)
+    SmallestHashes<pool_size> pool;      // of the user's texts
+    SmallestHashes<sample_size> sample;  // of all grams: what two accounts share of theirs, repeated or not
+    SmallestHashes<8> bias_maps;         // of the requests whose conversation is `biased_prompt`
+    std::uint64_t biased_prompt = 0;     // the majority's (Boyer & Moore 1981)
     std::uint32_t biased_lead = 0;
     std::uint64_t parameters = 0;  // the majority's
     std::uint32_t parameters_lead = 0;
@@ -75,6 +77,7 @@ struct AccountState {
     std::int64_t first_ms = 0;
     std::uint64_t payment = 0;  // of a keyed hash; 0: not known
     std::uint64_t address = 0;  // the last seen
+    std::uint64_t client = 0;   // of the client program's name, likewise
     std::uint16_t plan = 0;
     std::uint8_t level = 0;      // the strongest verdict that stands: Level
     std::uint8_t in_window = 0;  // has been seen in this window

@@ -15,8 +15,9 @@ namespace retort::guard {
 namespace {
 
 struct Posting {
-    std::uint64_t token;
-    std::uint32_t account;
+    std::uint32_t token;
+    std::uint32_t account : 31;
+    std::uint32_t repeated : 1;  // by this account
 };
 
 class Sets {
@@ -36,6 +37,8 @@ class Sets {
     std::vector<std::uint32_t> parent_;
 };
 
+constexpr double most_deviations = 8;
+
 double weight_of(const PastUse& past, std::uint32_t token) {
     return 1.0 / (1.0 + past.of(token));
 }
@@ -49,6 +52,7 @@ struct Member {
     double log_volume = 0;
     std::uint64_t payment = 0;
     std::uint64_t address = 0;
+    std::uint64_t client = 0;
     std::uint16_t plan = 0;
 };
 
@@ -80,6 +84,9 @@ Member member_of(const AccountState& account, const PastUse& past) {
     member.log_volume = std::log2(1.0 + account.window.requests);
     member.payment = account.payment;
     member.address = account.address;
+    member.client = account.client;
+    const double age_days = static_cast<double>(account.window.last_ms - account.first_ms) / 86'400'000.0;
+    member.mean[index_of(Evidence::young)] = static_cast<float>(1 / (1 + std::max(age_days, 0.0) / 3));
     member.plan = account.plan;
     return member;
 }
@@ -129,7 +136,7 @@ class Scorer {
     Features features(std::span<const std::uint32_t> members, std::uint64_t stream) {
         Features out{};
         const auto n = static_cast<double>(members.size());
-        std::array<std::vector<std::uint64_t>, 3> labels;
+        std::array<std::vector<std::uint64_t>, 4> labels;
         std::vector<double> first;
         std::vector<double> volume;
         for (const std::uint32_t i : members) {
@@ -138,12 +145,14 @@ class Scorer {
             labels[0].push_back(member.parameters);
             labels[1].push_back(member.payment);
             labels[2].push_back(member.address);
+            labels[3].push_back(member.client);
             first.push_back(member.first_days);
             volume.push_back(member.log_volume);
         }
         out[index_of(Evidence::parameters)] = agreement(labels[0]);
         out[index_of(Evidence::payment)] = agreement(labels[1]);
         out[index_of(Evidence::address)] = agreement(labels[2]);
+        out[index_of(Evidence::client)] = agreement(labels[3]);
         out[index_of(Evidence::onset)] = -std::log2(1.0 / 24 + spread(first));
         out[index_of(Evidence::volume)] = -std::log2(0.1 + spread(volume));
         out[index_of(Evidence::timing)] = overlap(members, stream);
@@ -160,7 +169,8 @@ class Scorer {
         for (std::size_t k = 0; k < evidence_kinds; ++k) {
             const double z = (seen[k] - null.mean[k]) / (null.deviation[k] * shrink);
             cluster.z[k] = static_cast<float>(z);
-            cluster.score += std::log2(1 + std::max(z, 0.0));
+            // Beyond that far more of one kind says no more: a company's staff all share its payment.
+            cluster.score += std::log2(1 + std::clamp(z, 0.0, most_deviations));
         }
     }
 
@@ -264,6 +274,20 @@ double shared_weight(const std::vector<std::uint32_t>& a, const std::vector<std:
     return sum;
 }
 
+// Ascending.
+std::vector<std::uint32_t> repeated_grams(const WindowStats& window) {
+    std::vector<std::uint32_t> out;
+    // What has crept in under space-saving's smallest count proves no repetition.
+    std::uint16_t smallest = UINT16_MAX;
+    for (std::size_t i = 0; i < GramTable::size; ++i) smallest = std::min(smallest, window.grams.counts[i]);
+    for (std::size_t i = 0; i < GramTable::size; ++i) {
+        const std::uint16_t count = window.grams.counts[i];
+        if (count >= 2 && count > smallest) out.push_back(window.grams.grams[i]);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
 // Joins accounts that share enough. Of a token's many accounts each meets its neighbours in the list and the
 // first few, not every other: a chain of likes is enough for a connected part.
 void link(std::span<const AccountState> accounts, const PastUse& past, const ClusterOptions& options,
@@ -277,15 +301,34 @@ void link(std::span<const AccountState> accounts, const PastUse& past, const Clu
             const auto [payer, is_new] = payers.try_emplace(accounts[i].payment, i);
             if (!is_new) sets.join(payer->second, i);
         }
-        tokens[i] = link_tokens(accounts[i].window);
-        for (const std::uint32_t token : tokens[i]) {
+        const std::vector<std::uint32_t> repeated = repeated_grams(accounts[i].window);
+        for (const std::uint32_t token : link_tokens(accounts[i].window)) {
             // So common that it weighs nothing.
-            if (past.of(token) < 64) postings.push_back({token, i});
+            if (past.of(token) >= 64) continue;
+            const bool again = std::binary_search(repeated.begin(), repeated.end(), token);
+            postings.push_back({token, i, again ? 1U : 0U});
         }
     }
     std::sort(postings.begin(), postings.end(), [](const Posting& a, const Posting& b) {
         return a.token != b.token ? a.token < b.token : a.account < b.account;
     });
+    // Two who read the same article share its words. What links them is what two of them repeat, or several
+    // ask.
+    std::size_t kept = 0;
+    for (std::size_t begin = 0; begin < postings.size();) {
+        std::size_t end = begin;
+        std::size_t repeating = 0;
+        for (; end < postings.size() && postings[end].token == postings[begin].token; ++end)
+            repeating += postings[end].repeated;
+        if (repeating >= 2 || end - begin >= options.several) {
+            for (std::size_t i = begin; i < end; ++i) {
+                tokens[postings[i].account].push_back(postings[i].token);
+                postings[kept++] = postings[i];
+            }
+        }
+        begin = end;
+    }
+    postings.resize(kept);
     constexpr std::size_t neighbours = 3;
     constexpr std::size_t hubs = 2;
     const auto meet = [&](std::uint32_t a, std::uint32_t b) {
@@ -365,20 +408,15 @@ std::uint32_t text_token(std::uint32_t pool_hash) {
 
 std::string_view evidence_name(std::size_t kind) {
     constexpr std::string_view names[evidence_kinds] = {
-        "novel_scaffold", "distinct_texts", "no_follow_up", "reasoning", "parameters", "timing",
-        "onset",          "volume",         "payment",      "address",   "regular"};
+        "novel_scaffold", "distinct_texts", "no_follow_up", "reasoning", "parameters", "timing", "onset",
+        "volume",         "payment",        "address",      "regular",   "client",     "young"};
     return kind < evidence_kinds ? names[kind] : "";
 }
 
 std::vector<std::uint32_t> link_tokens(const WindowStats& window) {
-    std::vector<std::uint32_t> out;
-    // What has crept in under space-saving's smallest count proves no repetition.
-    std::uint16_t smallest = UINT16_MAX;
-    for (std::size_t i = 0; i < GramTable::size; ++i) smallest = std::min(smallest, window.grams.counts[i]);
-    for (std::size_t i = 0; i < GramTable::size; ++i) {
-        const std::uint16_t count = window.grams.counts[i];
-        if (count >= 2 && count > smallest) out.push_back(window.grams.grams[i]);
-    }
+    std::vector<std::uint32_t> out = repeated_grams(window);
+    for (const std::uint32_t gram : window.sample.values)
+        if (gram != 0) out.push_back(gram);
     for (const std::uint32_t text : window.pool.values)
         if (text != 0) out.push_back(text_token(text));
     std::sort(out.begin(), out.end());

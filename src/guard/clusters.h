@@ -50,6 +50,8 @@ enum class Evidence : std::uint8_t {
     payment,     // shared
     address,     // shared
     regular,     // spacing
+    client,      // programs agree
+    young,       // not known for long
     count
 };
 inline constexpr std::size_t evidence_kinds = static_cast<std::size_t>(Evidence::count);
@@ -66,6 +68,7 @@ struct Cluster {
 
 struct ClusterOptions {
     std::uint32_t min_requests = 2;  // of an account in the window
+    std::size_t several = 4;         // accounts that must have a gram or text which none of them repeats
     double link_weight = 2;          // two grams that the past has never seen, or a shared payment
     int draws = 24;                  // random sets, for mean and deviation
     std::uint64_t seed = 0;
@@ -75,7 +78,8 @@ struct ClusterOptions {
 std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
                                    const ClusterOptions& options);
 
-// The tokens of an account that may link it, ascending and distinct: grams that it has repeated, texts asked.
+// The tokens of an account that may link it, ascending and distinct: grams that it has repeated, a sample of
+// all its grams, texts asked.
 std::vector<std::uint32_t> link_tokens(const WindowStats& window);
 
 }  // namespace retort::guard

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/random.h"
+
 namespace retort::guard {
 
 namespace {
@@ -70,18 +72,27 @@ Level Guard::level_of(double p, Detector detector, std::string& reason) const {
     return Level::none;
 }
 
-std::uint32_t Guard::account_of(const store::Event& event) {
-    const auto [found, is_new] =
-        numbers_.try_emplace(event.account, static_cast<std::uint32_t>(accounts_.size()));
+std::uint32_t Guard::number_of(const store::ShortHash& id) {
+    const auto [found, is_new] = numbers_.try_emplace(id, static_cast<std::uint32_t>(accounts_.size()));
     if (is_new) {
         accounts_.emplace_back();
-        accounts_.back().id = event.account;
+        accounts_.back().id = id;
     }
+    return found->second;
+}
+
+void Guard::set_first_seen(const store::ShortHash& account, std::int64_t time_ms) {
+    std::int64_t& first = accounts_[number_of(account)].first_ms;
+    if (first == 0 || time_ms < first) first = time_ms;
+}
+
+std::uint32_t Guard::account_of(const store::Event& event) {
+    const std::uint32_t number = number_of(event.account);
     const auto [plan, new_plan] =
         plan_numbers_.try_emplace(event.plan, static_cast<std::uint16_t>(plans_.size()));
     if (new_plan) plans_.push_back(event.plan);
-    accounts_[found->second].plan = plan->second;
-    return found->second;
+    accounts_[number].plan = plan->second;
+    return number;
 }
 
 void Guard::add(const store::Event& event, const std::function<void(Verdict)>& on_verdict) {
@@ -191,7 +202,23 @@ void Guard::judge_accounts(const std::function<void(Verdict)>& on_verdict) {
     }
 }
 
+std::array<double, 3> Guard::p_values(const AccountState& account) const {
+    const double scores[detectors] = {account.best_cluster, account.best_account, account.best_logits};
+    std::array<double, 3> out{1, 1, 1};
+    for (std::size_t d = 0; d < detectors; ++d) {
+        if (nulls_[d].size() == 0) continue;
+        base::RandomStream random(first_bytes(account.id),
+                                  static_cast<std::uint64_t>(window_) * detectors + d);
+        out[d] = nulls_[d].p_value(scores[d], random.uniform());
+    }
+    return out;
+}
+
 void Guard::end_window() {
+    if (options_.on_window) {
+        for (const AccountState& account : accounts_)
+            if (account.in_window != 0) options_.on_window(account, p_values(account));
+    }
     std::vector<float> scores[detectors];
     past_.halve();
     for (AccountState& account : accounts_) {
@@ -213,7 +240,13 @@ void Guard::end_window() {
         account.in_window = 0;
         account.best_cluster = account.best_account = account.best_logits = 0;
     }
-    for (std::size_t d = 0; d < detectors; ++d) nulls_[d].add_window(std::move(scores[d]));
+    for (std::size_t d = 0; d < detectors; ++d) {
+        // As long as few know which words are common, everybody's template is new: no past to compare with.
+        if (d == static_cast<std::size_t>(Detector::cluster) && windows_ < options_.learning_windows)
+            continue;
+        nulls_[d].add_window(std::move(scores[d]));
+    }
+    ++windows_;
     clusters_.clear();
 }
 

@@ -59,9 +59,13 @@ struct GuardOptions {
     // False positives an account-month that each level may cost, by level.
     double rates[levels] = {1, 1e-3, 1e-4, 1e-5};
     double false_discovery_rate = 0.05;  // over the clusters of a tick
+    std::uint64_t learning_windows = 2;  // of which only the words are kept, no cluster's score
     ClusterOptions clusters;
     // Which accounts may enter the null; for evaluation. Empty: all without a standing verdict above review.
     std::function<bool(const store::ShortHash&)> null_filter;
+    // Called for each account that was seen in a window, at its end, with the p-values of its largest scores
+    // by the null before it (ties broken by the account's hash, so that they are uniform); for evaluation.
+    std::function<void(const AccountState&, const std::array<double, 3>&)> on_window;
 };
 
 class Guard {
@@ -73,6 +77,8 @@ class Guard {
     // Ends the tick, and with `window` the window, as the next event would.
     void end_tick(const std::function<void(Verdict)>& on_verdict);
     void end_window();
+    // Known since then, whether or not it has been seen: accounts have a date of their own in a store.
+    void set_first_seen(const store::ShortHash& account, std::int64_t time_ms);
     // An appeal granted: no verdict on this account until it is lifted.
     void set_allowed(const store::ShortHash& account, bool allowed);
 
@@ -92,6 +98,8 @@ class Guard {
     }
     // The p-value at and below which a level is given, for one detector and window.
     [[nodiscard]] double threshold(Level level) const;
+    // Of an account's largest scores so far in this window; 1 without a past.
+    [[nodiscard]] std::array<double, 3> p_values(const AccountState& account) const;
     [[nodiscard]] bool is_calibrated(Level level, Detector detector) const;
     [[nodiscard]] const GuardOptions& options() const { return options_; }
 
@@ -101,6 +109,7 @@ class Guard {
 
   private:
     std::uint32_t account_of(const store::Event& event);
+    std::uint32_t number_of(const store::ShortHash& id);
     void judge_clusters(const std::function<void(Verdict)>& on_verdict);
     void judge_accounts(const std::function<void(Verdict)>& on_verdict);
     Level level_of(double p, Detector detector, std::string& reason) const;
@@ -119,6 +128,7 @@ class Guard {
     std::int64_t time_ms_ = 0;
     std::uint64_t events_ = 0;
     std::uint64_t sequence_ = 0;
+    std::uint64_t windows_ = 0;  // that have ended
 };
 
 // Which of the p-values the Benjamini–Hochberg procedure rejects at the given false discovery rate.

@@ -12,7 +12,7 @@ namespace retort::guard {
 
 namespace {
 
-constexpr std::string_view magic = "RGUARD1\n";
+constexpr std::string_view magic = "RGUARD2\n";
 constexpr std::uint64_t most_bytes = std::uint64_t{16} << 30U;
 
 class Writer {
@@ -88,6 +88,7 @@ std::string Guard::save() const {
     out.plain(time_ms_);
     out.plain(events_);
     out.plain(sequence_);
+    out.plain(windows_);
     out.plain(static_cast<std::uint64_t>(plans_.size()));
     for (const std::string& plan : plans_) out.text(plan);
     std::vector<store::ShortHash> allowed(allowed_.begin(), allowed_.end());
@@ -134,6 +135,7 @@ Status Guard::restore(std::string_view bytes) {
     made.time_ms_ = in.plain<std::int64_t>();
     made.events_ = in.plain<std::uint64_t>();
     made.sequence_ = in.plain<std::uint64_t>();
+    made.windows_ = in.plain<std::uint64_t>();
     const auto plans = in.plain<std::uint64_t>();
     for (std::uint64_t i = 0; i < plans && !in.failed() && i <= UINT16_MAX; ++i) {
         made.plan_numbers_.try_emplace(made.plans_.emplace_back(in.text()), static_cast<std::uint16_t>(i));

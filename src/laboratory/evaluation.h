@@ -1,0 +1,72 @@
+// The guard judged on laboratory traffic: a past to calibrate by, weeks of honest traffic after it to count
+// false alarms in, and campaigns laid over those weeks. The null is taken from one half of the accounts,
+// false alarms are counted in the other (split by user), in later weeks (split by time). Knows no file.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "guard/guard.h"
+#include "laboratory/baselines.h"
+#include "laboratory/traffic.h"
+#include "stats/estimate.h"
+
+namespace retort::laboratory {
+
+struct EvaluationOptions {
+    TrafficOptions traffic;
+    std::int32_t past_weeks = 8;
+    std::size_t small_campaigns = 12;  // a family, of 1 key and of 50
+    std::size_t large_campaigns = 4;   // a family, of 5,000 keys
+    std::uint32_t large_keys = 5000;
+    std::vector<Attack> families;  // empty: all
+    double most_volume = 0.05;     // share of a campaign's plan after which it is given up
+    guard::GuardOptions guard;
+};
+
+// Of one detector (the guard, or a baseline) and one campaign.
+struct Outcome {
+    double share = -1;  // of the planned volume, when half of the active keys were throttled; −1: not found
+    double first_share = -1;  // when the first key was
+    double requests = -1;     // of the campaign until then
+};
+struct CampaignResult {
+    Attack family;
+    std::uint32_t keys = 0;
+    std::uint64_t number = 0;
+    Outcome guard;
+    std::string detector;         // of the guard, that found it
+    double p_at_one_percent = 1;  // the median key's, times the detectors
+    std::array<Outcome, baselines> baseline;
+};
+
+struct FalseAlarms {
+    std::size_t accounts = 0;
+    double months = 0;                    // account-months, of 30 days
+    std::array<std::size_t, 4> raised{};  // accounts that reached a level, by level
+};
+
+struct EvaluationResult {
+    std::size_t honest_accounts = 0;
+    std::size_t honest_events = 0;
+    double seconds = 0;
+    std::vector<CampaignResult> campaigns;
+    std::map<std::string, FalseAlarms> by_kind;   // of the tested half; "all" is the sum
+    std::array<FalseAlarms, baselines> baseline;  // likewise, in all
+    std::map<std::string, std::array<std::size_t, 3>> detectors_of_alarms;
+    // Of all honest accounts seen in the first tested week: p-values by detector, and KS against uniform.
+    std::array<double, 3> ks_distance{};
+    std::array<double, 3> ks_p{};
+    std::size_t ks_accounts = 0;
+    // p (smallest of the three, times three) of honest account-weeks of the tested half, ascending.
+    std::vector<double> honest_p;
+    std::vector<std::string> log;  // the worst honest clusters, for a person
+};
+
+Result<EvaluationResult> evaluate(const PromptLibrary& library, const EvaluationOptions& options,
+                                  const std::function<void(const std::string&)>& say);
+std::string report(const EvaluationResult& result, const EvaluationOptions& options);
+
+}  // namespace retort::laboratory

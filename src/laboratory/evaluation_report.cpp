@@ -1,0 +1,133 @@
+#include <algorithm>
+#include <cmath>
+
+#include "laboratory/evaluation.h"
+#include "stats/proportion.h"
+
+namespace retort::laboratory {
+
+namespace {
+
+std::string share_text(std::size_t k, std::size_t n) {
+    const stats::Estimate e =
+        stats::clopper_pearson(static_cast<std::int64_t>(k), static_cast<std::int64_t>(n));
+    return fmt::format("{}/{} = {:.3f} [{:.3f}, {:.3f}]", k, n, n == 0 ? 0.0 : e.value, e.low, e.high);
+}
+
+// Events among so many account-months, each month a trial.
+std::string rate_text(std::size_t k, double months) {
+    const auto trials = static_cast<std::int64_t>(std::floor(months));
+    const stats::Estimate e =
+        stats::clopper_pearson(std::min<std::int64_t>(static_cast<std::int64_t>(k), trials), trials);
+    return fmt::format("{} ({:.1e} [{:.1e}, {:.1e}])", k, months > 0 ? static_cast<double>(k) / months : 0.0,
+                       e.low, e.high);
+}
+
+double median(std::vector<double> values) {
+    if (values.empty()) return -1;
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
+std::string share_or_none(double value) {
+    return value < 0 ? "-" : fmt::format("{:.2f} %", 100 * value);
+}
+
+}  // namespace
+
+std::string report(const EvaluationResult& result, const EvaluationOptions& options) {
+    std::string out = fmt::format(
+        "{} honest accounts, {} events in {} weeks; past {} weeks; null from one half of the accounts, false "
+        "alarms of the other\n\n"
+        "False alarms by kind of honest account (accounts raised, a account-month, 95 % Clopper-Pearson), "
+        "tested half, weeks {} on\n"
+        "| kind | accounts | account-months | review | throttle | suspend |\n|---|---|---|---|---|---|\n",
+        result.honest_accounts, result.honest_events, options.traffic.days / 7, options.past_weeks,
+        options.past_weeks);
+    for (const auto& [name, alarms] : result.by_kind) {
+        out += fmt::format("| {} | {} | {:.0f} | {} | {} | {} |\n", name, alarms.accounts, alarms.months,
+                           rate_text(alarms.raised[1], alarms.months),
+                           rate_text(alarms.raised[2], alarms.months),
+                           rate_text(alarms.raised[3], alarms.months));
+    }
+    for (std::size_t b = 0; b < baselines; ++b) {
+        const FalseAlarms& alarms = result.baseline[b];
+        out += fmt::format("| baseline {} | | {:.0f} | {} | {} | {} |\n", baseline_name(b), alarms.months,
+                           rate_text(alarms.raised[1], alarms.months),
+                           rate_text(alarms.raised[2], alarms.months),
+                           rate_text(alarms.raised[3], alarms.months));
+    }
+    out += "\nAlarms by detector (accounts, repeated raises counted): ";
+    for (const auto& [kind, counts] : result.detectors_of_alarms)
+        out += fmt::format("{}: cluster {}, account {}, logits {}; ", kind, counts[0], counts[1], counts[2]);
+    out += fmt::format(
+        "\n\nUniformity of null p-values, first tested week, {} honest accounts (KS): cluster D "
+        "{:.4f} p {:.2g}; account D {:.4f} p {:.2g}; logits D {:.4f} p {:.2g}\n\n",
+        result.ks_accounts, result.ks_distance[0], result.ks_p[0], result.ks_distance[1], result.ks_p[1],
+        result.ks_distance[2], result.ks_p[2]);
+    out +=
+        "Campaigns found (half of the active keys throttled) within 1 % of the planned volume, at the "
+        "throttle point\n"
+        "| family | | K | found within 1 % | found within 5 % | median share | median requests | first key | "
+        "by | rate limit | PRADA | MMD | near duplicates |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    std::map<std::pair<std::size_t, std::uint32_t>, std::vector<const CampaignResult*>> cells;
+    for (const CampaignResult& each : result.campaigns)
+        cells[{static_cast<std::size_t>(each.family), each.keys}].push_back(&each);
+    for (const auto& [cell, all] : cells) {
+        std::size_t within = 0;
+        std::size_t ever = 0;
+        std::vector<double> shares;
+        std::vector<double> requests;
+        std::vector<double> first;
+        std::array<std::size_t, baselines> others{};
+        std::string by;
+        for (const CampaignResult* each : all) {
+            within += each->guard.share >= 0 && each->guard.share <= 0.01 ? 1 : 0;
+            ever += each->guard.share >= 0 ? 1 : 0;
+            shares.push_back(each->guard.share < 0 ? 9 : each->guard.share);
+            if (each->guard.share >= 0) requests.push_back(each->guard.requests);
+            if (each->guard.first_share >= 0) first.push_back(each->guard.first_share);
+            for (std::size_t b = 0; b < baselines; ++b)
+                others[b] += each->baseline[b].share >= 0 && each->baseline[b].share <= 0.01 ? 1 : 0;
+            if (!each->detector.empty() && by.find(each->detector) == std::string::npos)
+                by += (by.empty() ? "" : ", ") + each->detector;
+        }
+        const double middle = median(shares);
+        const auto family = static_cast<Attack>(cell.first);
+        out += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} |", attack_name(family),
+                           is_design_family(family) ? "design" : "held out", cell.second,
+                           share_text(within, all.size()), share_text(ever, all.size()),
+                           share_or_none(middle > 1 ? -1 : middle),
+                           requests.empty() ? "-" : fmt::format("{:.0f}", median(requests)),
+                           share_or_none(median(first)), by);
+        for (std::size_t b = 0; b < baselines; ++b) out += fmt::format(" {}/{} |", others[b], all.size());
+        out += "\n";
+    }
+    out +=
+        "\nROC at 1 % of the planned volume: share of campaigns whose median key has p at or below the "
+        "threshold that gives so many honest account-weeks\n| false positives an account-week | threshold on "
+        "p |";
+    for (const auto& [cell, all] : cells)
+        out += fmt::format(" {} {} |", attack_name(static_cast<Attack>(cell.first)), cell.second);
+    out += "\n|---|---|";
+    for (std::size_t i = 0; i < cells.size(); ++i) out += "---|";
+    out += "\n";
+    const std::size_t n = result.honest_p.size();
+    for (const double rate : {0.0, 1e-4, 1e-3, 1e-2, 1e-1}) {
+        const auto k = static_cast<std::size_t>(rate * static_cast<double>(n));
+        if (n == 0) break;
+        // Below the (k+1)-th smallest: at most k honest weeks.
+        const double threshold = result.honest_p[std::min(k, n - 1)];
+        out += fmt::format("| {:.0e} ({} of {}) | {:.1e} |", rate, k, n, threshold);
+        for (const auto& [cell, all] : cells) {
+            std::size_t found = 0;
+            for (const CampaignResult* each : all) found += each->p_at_one_percent < threshold ? 1 : 0;
+            out += fmt::format(" {:.2f} |", static_cast<double>(found) / static_cast<double>(all.size()));
+        }
+        out += "\n";
+    }
+    return out;
+}
+
+}  // namespace retort::laboratory

@@ -1,0 +1,91 @@
+"""The guard behind a growing log, killed again and again: no event lost, no verdict repeated; and its trail."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+
+from harness import SOURCE, E2eTest, main
+
+
+class GuardWatch(E2eTest):
+    def traffic(self):
+        self.retort("guard", "lab", "--prompts", SOURCE / "tests/data/guard_prompts", "--out", "traffic", "--people", 500,
+                    "--weeks", 6, "--seed", 3, "--campaign", "scaffold:60", "--campaign", "slow:30", "--quiet")
+        return sorted((self.folder / "traffic/events").iterdir())
+
+    def trail(self, store):
+        lines = self.retort("guard", "trail", "--store", store, "--json").stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def test_killed_again_and_again_it_comes_to_the_same_verdicts(self):
+        files = self.traffic()
+        labels = [json.loads(line) for line in (self.folder / "traffic/labels.jsonl").read_text().splitlines()]
+        attackers = {each["account"] for each in labels if each["attacker"]}
+        self.assertEqual(len(attackers), 90)
+        whole = json.loads(self.retort("guard", "watch", "--store", "one.db", "--events", "traffic/events", "--state", "one",
+                                       "--once", "--json").stdout.splitlines()[-1])
+        wanted = [each["entry"] for each in self.trail("one.db")]
+        self.assertGreater(len(wanted), 0)
+        raised = {account for entry in wanted for account in entry["accounts"]}
+        self.assertGreater(len(raised & attackers), 30)
+
+        grown = self.folder / "grown"
+        grown.mkdir()
+        rng = random.Random(7)
+        arguments = ("guard", "watch", "--store", "two.db", "--events", "grown", "--state", "two", "--poll", "0.01",
+                     "--checkpoint", "0.3", "--quiet")
+        kills = 0
+        process = self.start(*arguments)
+        for file in files:
+            data, at = file.read_bytes(), 0
+            with open(grown / file.name, "ab", buffering=0) as out:
+                while at < len(data):  # pieces end anywhere in a frame
+                    size = rng.randrange(1, 1 + len(data) // 9)
+                    out.write(data[at:at + size])
+                    at += size
+                    time.sleep(rng.uniform(0.05, 0.5))
+                    if rng.random() < 0.7:
+                        os.kill(process.pid, signal.SIGKILL)
+                        process.wait()
+                        kills += 1
+                        process = self.start(*arguments)
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        last = json.loads(self.retort("guard", "watch", "--store", "two.db", "--events", "grown", "--state", "two", "--once",
+                                      "--json").stdout.splitlines()[-1])
+        print(f"{kills + 1} kills, {whole['events']} events, {len(wanted)} verdicts")
+        self.assertEqual(last, whole)
+        self.assertEqual([each["entry"] for each in self.trail("two.db")], wanted)
+
+        # The trail: verified, then touched.
+        head = json.loads(self.retort("guard", "verify", "--store", "two.db", "--json").stdout)
+        self.assertEqual(head["entries"], len(wanted))
+        noted = f"{head['entries']}:{head['head']}"
+        self.retort("guard", "verify", "--store", "two.db", "--head", noted)
+        with sqlite3.connect(self.folder / "two.db") as database:
+            database.execute("UPDATE guard_trail SET body = replace(body, 'review', 'none') WHERE number = 0")
+        self.assertIn("entry 0", self.retort("guard", "verify", "--store", "two.db", status=1).stderr)
+        with sqlite3.connect(self.folder / "one.db") as database:
+            database.execute("DELETE FROM guard_trail WHERE number = (SELECT MAX(number) FROM guard_trail)")
+        self.retort("guard", "verify", "--store", "one.db")
+        self.assertIn("cut off", self.retort("guard", "verify", "--store", "one.db", "--head",
+                                             f"{len(wanted)}:{'0' * 64}", status=1).stderr)
+
+    def test_bad_input_is_told(self):
+        (self.folder / "policy.toml").write_text("[throttle]\nsuspend = true\n")
+        self.retort("keys", "accounts", "--store", "s.db")
+        told = self.retort("guard", "apply", "--store", "s.db", "--policy", "policy.toml", status=2).stderr
+        self.assertIn("policy.toml:2: suspend", told.replace("throttle.", ""))
+        self.assertIn("no account", self.retort("guard", "allow", "acct_1", "--reason", "r", "--by", "b", "--store", "s.db",
+                                                status=2).stderr)
+        self.assertIn("no family", self.retort("guard", "lab", "--prompts", SOURCE / "tests/data/guard_prompts", "--out", "t",
+                                               "--campaign", "nothing:5", status=2).stderr)
+        self.assertIn("manifest.json", self.retort("guard", "lab", "--prompts", ".", "--out", "t", status=1).stderr)
+
+
+if __name__ == "__main__":
+    main()
