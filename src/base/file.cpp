@@ -68,6 +68,15 @@ Result<MappedFile> MappedFile::open(const fs::path& path) {
     return file;
 }
 
+void forget_pages(std::span<const std::byte> bytes) {
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = (reinterpret_cast<std::uintptr_t>(bytes.data()) + page - 1) / page * page;
+    const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()) / page * page;
+    if (begin >= end) return;
+    ::madvise(const_cast<std::byte*>(bytes.data()) + (begin - reinterpret_cast<std::uintptr_t>(bytes.data())),
+              end - begin, MADV_DONTNEED);
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept {
     *this = std::move(other);
 }

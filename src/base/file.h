@@ -34,6 +34,10 @@ class MappedFile {
     std::filesystem::path path_;
 };
 
+// Gives back the memory of bytes of a MappedFile that will hardly be read again; a later reading brings them
+// from the file once more. Never for other memory, which would be lost.
+void forget_pages(std::span<const std::byte> bytes);
+
 // The whole of a regular file as text; an error above max_bytes.
 Result<std::string> read_file(const std::filesystem::path& path,
                               std::size_t max_bytes = std::size_t{1} << 30U);

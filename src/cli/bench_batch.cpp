@@ -11,7 +11,7 @@ namespace retort::cli {
 namespace {
 
 struct BenchBatchOptions {
-    std::string model;
+    BenchModelOptions model;
     std::int64_t sequences = 32;
     std::int64_t prompt = 32;
     std::int64_t tokens = 64;

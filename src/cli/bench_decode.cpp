@@ -11,7 +11,7 @@ namespace retort::cli {
 namespace {
 
 struct BenchDecodeOptions {
-    std::string model;
+    BenchModelOptions model;
     std::int64_t context = 0;
     std::int64_t tokens = 128;
     int repeats = 5;

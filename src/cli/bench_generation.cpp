@@ -11,6 +11,7 @@
 #include "base/interrupt.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "cli/loaded_model.h"
 #include "cli/model_path.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
@@ -36,10 +37,10 @@ Result<MachineLimit> measure_limit() {
     return limit;
 }
 
-Result<BenchModel> BenchModel::load(const std::string& model, std::int64_t sequences, std::int64_t capacity,
-                                    std::int64_t max_step_tokens) {
+Result<BenchModel> BenchModel::load(const BenchModelOptions& options, std::int64_t sequences,
+                                    std::int64_t capacity, std::int64_t max_step_tokens) {
     BenchModel bench;
-    RETORT_TRY(const auto path, resolve_model(model));
+    RETORT_TRY(const auto path, resolve_model(options.path));
     RETORT_TRY(model::Weights weights, model::load_weights(path));
     if (capacity > weights.config.context_length) {
         return fail(ErrorCode::invalid_argument, "{} tokens a sequence: the model was made for at most {}",
@@ -70,14 +71,16 @@ Result<BenchModel> BenchModel::load(const std::string& model, std::int64_t seque
         bench.pages_.emplace_back();
         for (std::int64_t i = 0; i < bench.pages_a_sequence_; ++i) bench.pages_.back().push_back(page++);
     }
-    bench.cache_bytes_per_token_ = static_cast<double>(generate::Decoder::page_bytes(weights.config)) /
-                                   static_cast<double>(tensor::kv_page_tokens);
+    bench.cache_bytes_per_token_ =
+        static_cast<double>(generate::Decoder::page_bytes(weights.config, options.cache_type)) /
+        static_cast<double>(tensor::kv_page_tokens);
     base::RandomStream random(1);
     const auto vocab = static_cast<std::uint64_t>(weights.config.vocab_size);
     for (std::int64_t i = 0; i < std::max<std::int64_t>(max_step_tokens, 4096); ++i) {
         bench.tokens_.push_back(static_cast<std::int32_t>(random.below(vocab)));
     }
-    bench.decoder_ = std::make_unique<generate::Decoder>(std::move(weights), page, capacity, max_step_tokens);
+    bench.decoder_ = std::make_unique<generate::Decoder>(std::move(weights), page, capacity, max_step_tokens,
+                                                         options.cache_type);
     return bench;
 }
 
@@ -135,8 +138,10 @@ void print_bench_head(const BenchModel& model, const MachineLimit& limit) {
                model.weight_bytes() * 1e-6);
 }
 
-void add_bench_model(CLI::App& app, std::string& model) {
-    app.add_option("model", model, "a GGUF file, a Hugging Face folder, or a name under models/")->required();
+void add_bench_model(CLI::App& app, BenchModelOptions& model) {
+    app.add_option("model", model.path, "a GGUF file, a Hugging Face folder, or a name under models/")
+        ->required();
+    add_cache_type_option(app, model.cache_type);
 }
 
 void add_bench_count(CLI::App& app, const char* name, std::int64_t& count, const char* meaning) {

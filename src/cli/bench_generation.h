@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "cli/commands.h"
 #include "generate/decoder.h"
+#include "generate/engine.h"
 
 namespace retort::cli {
 
@@ -25,11 +26,16 @@ struct MachineLimit {
 
 Result<MachineLimit> measure_limit();
 
+struct BenchModelOptions {
+    std::string path;
+    tensor::DType cache_type = generate::EngineOptions{}.cache_type;
+};
+
 // A model that runs `sequences` random sequences of at most `capacity` tokens.
 class BenchModel {
   public:
-    static Result<BenchModel> load(const std::string& model, std::int64_t sequences, std::int64_t capacity,
-                                   std::int64_t max_step_tokens);
+    static Result<BenchModel> load(const BenchModelOptions& options, std::int64_t sequences,
+                                   std::int64_t capacity, std::int64_t max_step_tokens);
 
     // Random tokens of sequences first … first+count−1 at position `start`, `tokens` of each, in one step;
     // logits of the last of each if `logits`.
@@ -67,7 +73,7 @@ Result<Timing> time_repeats(int repeats, const std::function<double()>& work);
 
 // Options that these benchmarks have in common, in the order of their pages: the model first, what is the
 // benchmark's own next, then these.
-void add_bench_model(CLI::App& app, std::string& model);
+void add_bench_model(CLI::App& app, BenchModelOptions& model);
 void add_bench_count(CLI::App& app, const char* name, std::int64_t& count, const char* meaning);
 void end_bench_options(Commands& commands, CLI::App& app, int& repeats);
 

@@ -22,6 +22,7 @@ struct BenchLoadOptions {
     std::string model;
     std::int64_t prompt = 32;
     std::int64_t context = 2048;
+    tensor::DType cache_type = generate::EngineOptions{}.cache_type;
     bool cold = false;
 };
 
@@ -73,6 +74,7 @@ Status run_bench_load(const BenchLoadOptions& options, const CommonOptions& comm
     generate::EngineOptions engine;
     engine.context_length = options.context;
     engine.max_sequences = 1;
+    engine.cache_type = options.cache_type;
     RETORT_TRY(LoadedModel model, load_model(path.string(), engine));
     const double loaded = base::monotonic_seconds() - start;
     double first_token = 0;
@@ -141,6 +143,7 @@ void add_bench_load(Commands& commands, CLI::App& bench) {
     app.add_option("--context", options->context, "tokens of the conversation whose memory is told")
         ->check(CLI::Range(std::int64_t{16}, std::int64_t{1} << 24U))
         ->capture_default_str();
+    add_cache_type_option(app, options->cache_type);
     app.add_flag("--cold", options->cold, "ask the system to drop the file from its cache first");
     commands.add_json_option(app);
 }

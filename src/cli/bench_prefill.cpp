@@ -11,7 +11,7 @@ namespace retort::cli {
 namespace {
 
 struct BenchPrefillOptions {
-    std::string model;
+    BenchModelOptions model;
     std::int64_t tokens = 512;
     std::int64_t chunk = 256;
     int repeats = 5;

@@ -26,6 +26,7 @@ struct ChatOptions {
     ChatSettings settings;
     std::int64_t seed = -1;
     std::int64_t context = 0;
+    tensor::DType cache_type = generate::EngineOptions{}.cache_type;
     bool hide_reasoning = false;
 };
 
@@ -238,6 +239,7 @@ Status run_chat(const ChatOptions& options, const CommonOptions& common) {
     engine.context_length = options.context;
     engine.max_sequences = 1;
     engine.draft_tokens = options.draft_tokens;
+    engine.cache_type = options.cache_type;
     RETORT_TRY(LoadedModel model, load_model(options.model, engine, options.draft));
     ChatSession session(model, settings);
     if (interactive) return converse(session, model.name, options.hide_reasoning, common.quiet);
@@ -268,6 +270,7 @@ void add_chat(Commands& commands) {
                    "tokens of conversation to hold; 0: the model's own, at most 8192")
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
+    add_cache_type_option(app, options->cache_type);
     app.add_option("--draft", options->draft,
                    "a small model of the same tokenizer that guesses tokens ahead: the same answers, sooner")
         ->type_name("MODEL");

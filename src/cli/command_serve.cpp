@@ -252,6 +252,7 @@ void add_serve(Commands& commands) {
                    "memory for keys and values, in MiB; 0: what the sequences need, at most a quarter of all")
         ->type_name("MIB")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
+    add_cache_type_option(app, options->engine.cache_type);
     app.add_option("--max-waiting", options->server.max_waiting,
                    "requests that may wait; above it the answer is 503")
         ->type_name("N")

@@ -75,6 +75,17 @@ Result<LoadedModel> load_model(std::string_view path_or_name, const generate::En
     return model;
 }
 
+void add_cache_type_option(CLI::App& app, tensor::DType& type) {
+    app.add_option_function<std::string>(
+           "--cache-type",
+           [&type](const std::string& name) {
+               type = name == "f32" ? tensor::DType::f32 : tensor::DType::bf16;
+           },
+           "of the keys and values that are kept: bf16, or f32 in twice the memory")
+        ->check(CLI::IsMember({"bf16", "f32"}))
+        ->default_str(std::string(tensor::dtype_info(type).name));
+}
+
 Result<std::string> render_conversation(const text::TextModel& text, const api::ChatRequest& request) {
     if (text.chat_template.empty()) {
         return fail(ErrorCode::unsupported,

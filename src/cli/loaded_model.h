@@ -2,6 +2,7 @@
 // and a recipe's teacher share.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -26,6 +27,9 @@ struct LoadedModel {
 // model of the same tokenizer that proposes tokens; empty: none.
 Result<LoadedModel> load_model(std::string_view path_or_name, const generate::EngineOptions& options,
                                std::string_view draft = {});
+
+// --cache-type: of keys and values.
+void add_cache_type_option(CLI::App& app, tensor::DType& type);
 
 // The conversation as the model's own template writes it, ready for the answer.
 Result<std::string> render_conversation(const text::TextModel& text, const api::ChatRequest& request);

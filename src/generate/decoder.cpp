@@ -13,8 +13,8 @@ namespace retort::generate {
 
 namespace {
 
-std::int64_t layer_floats_of_page(const model::ModelConfig& config) {
-    return 2 * config.kv_size() * tensor::kv_page_tokens;
+tensor::AttentionShape attention_shape(const model::ModelConfig& config) {
+    return {config.head_count, config.kv_head_count, config.head_dim};
 }
 
 // Calls body(begin, end) on shares of the rows, by the team that the products use: OpenMP's threads, which
@@ -42,17 +42,18 @@ const float* bias_or_null(const std::vector<float>& bias) {
 
 }  // namespace
 
-std::int64_t Decoder::page_bytes(const model::ModelConfig& config) {
-    return layer_floats_of_page(config) * config.layer_count * static_cast<std::int64_t>(sizeof(float));
+std::int64_t Decoder::page_bytes(const model::ModelConfig& config, tensor::DType cache_type) {
+    return tensor::kv_page_bytes(attention_shape(config), cache_type) * config.layer_count;
 }
 
 Decoder::Decoder(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
-                 std::int64_t max_step_tokens)
+                 std::int64_t max_step_tokens, tensor::DType cache_type)
     : weights_(std::move(weights)),
-      shape_{weights_.config.head_count, weights_.config.kv_head_count, weights_.config.head_dim},
-      layer_page_floats_(layer_floats_of_page(weights_.config)),
-      page_floats_(layer_page_floats_ * weights_.config.layer_count),
-      cache_(page_floats_ * page_count),
+      shape_(attention_shape(weights_.config)),
+      cache_type_(cache_type),
+      layer_page_bytes_(tensor::kv_page_bytes(shape_, cache_type)),
+      page_bytes_(page_bytes(weights_.config, cache_type)),
+      cache_(page_bytes_ * page_count),
       residual_(max_step_tokens * weights_.config.hidden_size),
       normed_(max_step_tokens * weights_.config.hidden_size),
       qkv_(max_step_tokens * (weights_.config.query_size() + 2 * weights_.config.kv_size())),
@@ -66,9 +67,11 @@ Decoder::Decoder(model::Weights weights, std::int64_t page_count, std::int64_t c
 
 void Decoder::prepare_matrices() {
     bool needs_source = false;
-    const auto prepare = [&needs_source](tensor::MatrixView& view) {
+    const auto prepare = [&](tensor::MatrixView& view) {
         tensor::LinearWeight weight(view);
         needs_source = needs_source || weight.needs_source();
+        // Repacked: the file's copy need not stay in memory while the others follow.
+        if (!weight.needs_source()) model::forget_matrix(weights_, view);
         view.data = nullptr;
         return weight;
     };
@@ -84,11 +87,11 @@ void Decoder::prepare_matrices() {
 }
 
 tensor::PagedKeyValues Decoder::layer_cache(std::int64_t layer) {
-    return {cache_.data() + layer * layer_page_floats_, page_floats_};
+    return {cache_.data() + layer * layer_page_bytes_, page_bytes_, cache_type_};
 }
 
 void Decoder::copy_page(std::int32_t from, std::int32_t to) {
-    std::copy_n(cache_.data() + from * page_floats_, page_floats_, cache_.data() + to * page_floats_);
+    std::copy_n(cache_.data() + from * page_bytes_, page_bytes_, cache_.data() + to * page_bytes_);
 }
 
 void Decoder::plan_rows(std::span<const Segment> segments) {

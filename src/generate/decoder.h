@@ -27,9 +27,9 @@ struct Segment {
 class Decoder {
   public:
     // Repacks quantised weights, and keeps the memory of the others alive. Memory for keys and values is
-    // touched only as pages are used.
+    // touched only as pages are used. cache_type: of keys and values, f32 or bf16.
     Decoder(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
-            std::int64_t max_step_tokens);
+            std::int64_t max_step_tokens, tensor::DType cache_type = tensor::DType::f32);
 
     // Runs at most max_step_tokens tokens. Logits (wanted rows, vocab), segment by segment: the caller's to
     // change until the next call.
@@ -38,7 +38,7 @@ class Decoder {
     // Copies a page, in every layer.
     void copy_page(std::int32_t from, std::int32_t to);
 
-    [[nodiscard]] static std::int64_t page_bytes(const model::ModelConfig& config);
+    [[nodiscard]] static std::int64_t page_bytes(const model::ModelConfig& config, tensor::DType cache_type);
 
     [[nodiscard]] const model::ModelConfig& config() const { return weights_.config; }
 
@@ -64,9 +64,10 @@ class Decoder {
     std::vector<LayerMatrices> matrices_;
     tensor::AttentionShape shape_;
     tensor::RopeTable rope_;
-    std::int64_t layer_page_floats_;
-    std::int64_t page_floats_;
-    tensor::Buffer<float> cache_;
+    tensor::DType cache_type_;
+    std::int64_t layer_page_bytes_;
+    std::int64_t page_bytes_;
+    tensor::Buffer<std::byte> cache_;
     std::vector<std::int32_t> positions_;      // of each row of the step
     std::vector<std::int32_t> tokens_;         // the same
     std::vector<tensor::PagedQuery> queries_;  // the same

@@ -15,8 +15,8 @@ constexpr std::int64_t page_tokens = tensor::kv_page_tokens;
 }  // namespace
 
 Drafter::Drafter(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
-                 std::int64_t max_step_tokens, std::int64_t vocab_size)
-    : decoder_(std::move(weights), page_count, context_length, max_step_tokens),
+                 std::int64_t max_step_tokens, std::int64_t vocab_size, tensor::DType cache_type)
+    : decoder_(std::move(weights), page_count, context_length, max_step_tokens, cache_type),
       vocab_size_(vocab_size),
       valid_(static_cast<std::size_t>(page_count)) {}
 

@@ -39,7 +39,7 @@ class Drafter {
   public:
     // vocab_size: the large model's. Steps of at most max_step_tokens.
     Drafter(model::Weights weights, std::int64_t page_count, std::int64_t context_length,
-            std::int64_t max_step_tokens, std::int64_t vocab_size);
+            std::int64_t max_step_tokens, std::int64_t vocab_size, tensor::DType cache_type);
 
     // Reads and proposes, for all sequences together.
     void run(std::span<DraftTask> tasks);

@@ -84,9 +84,11 @@ struct Completion {
 };
 
 struct EngineOptions {
-    std::int64_t context_length = 0;   // 0: the model's own, at most 8192
-    std::int64_t max_sequences = 16;   // decoded together
-    std::int64_t cache_bytes = 0;      // 0: what max_sequences need, at most a quarter of memory
+    std::int64_t context_length = 0;  // 0: the model's own, at most 8192
+    std::int64_t max_sequences = 16;  // decoded together
+    std::int64_t cache_bytes = 0;     // 0: what max_sequences need, at most a quarter of memory
+    // Of keys and values, f32 or bf16: bf16 takes half the memory, and rounds them.
+    tensor::DType cache_type = tensor::DType::bf16;
     std::int64_t prefill_chunk = 256;  // prompt tokens a step, so that decoding others is not held up
     // With a draft model: tokens that it proposes a step, at most. Where more requests than draft_sequences
     // run, a machine has enough to do without it: those whose answer does not depend on it (greedy, or

@@ -107,10 +107,15 @@ Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const Eng
     plan.prefill_chunk = options.prefill_chunk;
     plan.context_length = options.context_length > 0 ? options.context_length
                                                      : std::min(config.context_length, default_context);
-    std::int64_t page_bytes = Decoder::page_bytes(config);
+    if (options.cache_type != tensor::DType::f32 && options.cache_type != tensor::DType::bf16) {
+        return fail(ErrorCode::invalid_argument, "a cache of {}: keys and values are kept as f32 or bf16",
+                    tensor::dtype_info(options.cache_type).name);
+    }
+    plan.cache_type = options.cache_type;
+    std::int64_t page_bytes = Decoder::page_bytes(config, plan.cache_type);
     if (draft != nullptr) {
         RETORT_CHECK(plan_drafts(plan, options, *draft));
-        page_bytes += Decoder::page_bytes(*draft);
+        page_bytes += Decoder::page_bytes(*draft, plan.cache_type);
     }
     const std::int64_t one_sequence = pages_for(plan.context_length);
     if (options.cache_bytes > 0) {
@@ -183,12 +188,12 @@ Scheduler::Scheduler(model::Weights weights, const SchedulerPlan& plan, std::uin
     : plan_(plan),
       default_seed_(default_seed),
       decoder_(std::move(weights), plan.page_count, plan.context_length,
-               plan.prefill_chunk + plan.max_sequences * (1 + plan.draft_tokens)),
+               plan.prefill_chunk + plan.max_sequences * (1 + plan.draft_tokens), plan.cache_type),
       cache_(plan.page_count) {
     if (draft) {
         drafter_ = std::make_unique<Drafter>(std::move(*draft), plan.page_count, plan.context_length,
                                              plan.prefill_chunk + plan.max_sequences * usual_draft_reading,
-                                             config().vocab_size);
+                                             config().vocab_size, plan.cache_type);
     }
 }
 

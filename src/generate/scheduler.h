@@ -30,6 +30,7 @@ struct SchedulerPlan {
     std::int64_t max_sequences = 0;
     std::int64_t prefill_chunk = 0;
     std::int64_t page_count = 0;
+    tensor::DType cache_type = tensor::DType::f32;
     std::int64_t draft_tokens = 0;
     std::int64_t draft_sequences = 0;
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "base/file.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/config_gguf.h"
@@ -32,6 +33,7 @@ struct Source {
     std::string name;
     TensorNaming naming = TensorNaming::hugging_face;
     bool interleaved_rotary = false;
+    bool mapped = false;  // tensors' data are in a mapped file
     std::map<std::string, StoredTensor, std::less<>> tensors;
 };
 
@@ -131,6 +133,8 @@ class Loader {
             auto copy = allocate(stored->data.size());
             std::memcpy(copy.get(), stored->data.data(), stored->data.size());
             view.data = keep(std::move(copy));
+        } else if (source_.mapped) {
+            weights_.mapped.push_back(stored->data);
         }
         weights_.bytes += static_cast<std::int64_t>(stored->data.size());
         return view;
@@ -153,6 +157,7 @@ class Loader {
             const std::int64_t target = head * head_dim + within / 2 + within % 2 * (head_dim / 2);
             std::memcpy(copy.get() + static_cast<std::size_t>(target) * row_bytes, from.row(row), row_bytes);
         }
+        forget_matrix(weights_, from);
         MatrixView view = from;
         view.data = keep(std::move(copy));
         return view;
@@ -210,6 +215,7 @@ Result<Weights> load_safetensors(const fs::path& path) {
     RETORT_TRY(const auto files, formats::open_safetensors(path));
     Source source;
     source.name = path.string();
+    source.mapped = true;
     for (const formats::SafetensorsFile& file : files) {
         weights.owners.push_back(file.owner());
         for (const formats::SafetensorsTensor& tensor : file.tensors()) {
@@ -239,8 +245,11 @@ bool begins_as_gguf(const fs::path& path) {
 Result<Weights> load_weights(const formats::GgufFile& file) {
     Weights weights;
     RETORT_TRY(weights.config, config_from_gguf(file));
-    if (file.owner()) weights.owners.push_back(file.owner());
     Source source;
+    if (file.owner()) {
+        weights.owners.push_back(file.owner());
+        source.mapped = true;
+    }
     source.name = file.name();
     source.naming = TensorNaming::gguf;
     source.interleaved_rotary = weights.config.architecture == "llama";
@@ -278,8 +287,17 @@ Result<Weights> load_weights(const fs::path& path) {
     return load_safetensors(path);
 }
 
+void forget_matrix(const Weights& weights, const tensor::MatrixView& matrix) {
+    const std::span<const std::byte> bytes(matrix.data,
+                                           static_cast<std::size_t>(matrix.rows * matrix.row_bytes()));
+    for (const std::span<const std::byte> mapped : weights.mapped) {
+        if (mapped.data() == bytes.data() && mapped.size() == bytes.size()) base::forget_pages(bytes);
+    }
+}
+
 Weights dequantised(const Weights& weights) {
     Weights result = weights;
+    result.mapped.clear();
     result.bytes = 0;
     const auto convert = [&result](MatrixView& view) {
         const std::int64_t elements = view.rows * view.cols;

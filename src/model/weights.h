@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct Weights {
     std::vector<float> final_norm;                    // (hidden)
     tensor::MatrixView head;                          // (vocab, hidden); the embedding's view when tied
     std::vector<std::shared_ptr<const void>> owners;  // keeps mapped files and permuted copies alive
+    std::vector<std::span<const std::byte>> mapped;   // what is read from a file, not from memory of its own
     std::int64_t bytes = 0;                           // of all matrices
 };
 
@@ -47,6 +49,9 @@ struct Weights {
 Result<Weights> load_weights(const std::filesystem::path& path);
 // The same from a GGUF file that is open already.
 Result<Weights> load_weights(const formats::GgufFile& file);
+
+// Gives back the memory of a matrix that was copied elsewhere, if a file holds it (base::forget_pages).
+void forget_matrix(const Weights& weights, const tensor::MatrixView& matrix);
 
 // The same weights, every matrix as f32 in memory: the reference that direct use of quantised blocks is held
 // to.

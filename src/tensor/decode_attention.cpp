@@ -1,12 +1,16 @@
 #include "tensor/decode_attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "base/parallel.h"
+#include "tensor/decode_attention_bf16.h"
+#include "tensor/decode_attention_chunk.h"
 #include "tensor/dispatch.h"
+#include "tensor/quantised.h"
 #include "tensor/simd.h"
 #include "tensor/team.h"
 
@@ -17,75 +21,55 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
-#ifndef RETORT_DECODE_ATTENTION_ONCE
-#define RETORT_DECODE_ATTENTION_ONCE
-namespace retort::tensor {
-namespace {
-
-// Positions whose softmax is taken at once; longer contexts are merged from such chunks, in order, so that
-// the result does not depend on which thread took which chunk.
-constexpr std::int64_t chunk_tokens = 256;
-
-// Queries that are computed together: neighbours in one sequence, which see nearly the same keys.
-constexpr std::int64_t block_queries = 4;
-
-// One kv head of `queries` neighbouring queries over one chunk of positions. Row i is head i % group of query
-// i / group; a row's numbers do not depend on the other rows.
-struct ChunkTask {
-    const float* cache;  // of this layer
-    std::int64_t page_stride;
-    std::int64_t key_offset;    // of the kv head in a page
-    std::int64_t value_offset;  // the same
-    const std::int32_t* pages;  // of the chunk
-    std::int64_t length;        // of the first query, 1 … chunk_tokens
-    std::int64_t queries;       // 1 … block_queries
-    const float* q;             // (queries, group, head_dim)
-    std::int64_t q_stride;      // of a query
-    std::int64_t group;
-    std::int64_t head_dim;
-    float* out;             // (queries, group, head_dim): Σ exp(s − max)·v
-    float* maximum;         // (queries, group)
-    float* sum;             // (queries, group): Σ exp(s − max)
-    std::int64_t step = 1;  // each next query sees so many more: 1, or 0 where all see the whole chunk
-
-    [[nodiscard]] std::int64_t rows() const { return queries * group; }
-    [[nodiscard]] std::int64_t longest() const { return length + (queries - 1) * step; }
-};
-
-}  // namespace
-}  // namespace retort::tensor
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace retort::tensor::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using F = hn::ScalableTag<float>;
 using V = hn::Vec<F>;
+using U32 = hn::ScalableTag<std::uint32_t>;
+constexpr std::int64_t chunk_tokens = attention_chunk_tokens;
 constexpr int lanes = HWY_MIN(HWY_LANES(float), 16);
 constexpr int page_vectors = static_cast<int>(kv_page_tokens) / lanes;
 
 // Rows that are computed at once: what their sums leave of the registers.
 constexpr int most_rows = HWY_MAX_BYTES >= 64 ? 12 : 6;
 
-template <int kRows>
+// A line of bf16 pairs, 32 bits each, as two vectors of f32.
+HWY_INLINE V LowHalves(hn::Vec<U32> line) {
+    return hn::BitCast(F(), hn::ShiftLeft<16>(line));
+}
+HWY_INLINE V HighHalves(hn::Vec<U32> line) {
+    return hn::BitCast(F(), hn::And(line, hn::Set(U32(), 0xffff0000U)));
+}
+
+template <bool kPairs, int kRows>
 HWY_INLINE void Scores(const ChunkTask& task, std::int64_t first_row, float* scores) {
     const F d;
     const V scale = hn::Set(d, 1.0F / std::sqrt(static_cast<float>(task.head_dim)));
     const float* q[kRows];
-    for (int r = 0; r < kRows; ++r) {
-        const std::int64_t row = first_row + r;
-        q[r] = task.q + row / task.group * task.q_stride + row % task.group * task.head_dim;
-    }
+    for (int r = 0; r < kRows; ++r) q[r] = task.q_of(first_row + r);
     for (std::int64_t start = 0; start < task.longest(); start += kv_page_tokens) {
-        const float* key =
-            task.cache + task.pages[start / kv_page_tokens] * task.page_stride + task.key_offset;
         for (int v = 0; v < page_vectors; ++v) {
             V sum[kRows];
             for (int r = 0; r < kRows; ++r) sum[r] = hn::Zero(d);
-            for (std::int64_t i = 0; i < task.head_dim; ++i) {
-                const V k = hn::LoadU(d, key + i * kv_page_tokens + v * lanes);
-                for (int r = 0; r < kRows; ++r) sum[r] = hn::MulAdd(hn::Set(d, q[r][i]), k, sum[r]);
+            if constexpr (kPairs) {
+                const auto* key = task.keys_at<std::uint32_t>(start) + v * lanes;
+                for (std::int64_t i = 0; i < task.head_dim; i += 2, key += kv_page_tokens) {
+                    const auto line = hn::LoadU(U32(), key);
+                    const V low = LowHalves(line);
+                    const V high = HighHalves(line);
+                    for (int r = 0; r < kRows; ++r) {
+                        sum[r] = hn::MulAdd(hn::Set(d, q[r][i]), low, sum[r]);
+                        sum[r] = hn::MulAdd(hn::Set(d, q[r][i + 1]), high, sum[r]);
+                    }
+                }
+            } else {
+                const auto* key = task.keys_at<float>(start) + v * lanes;
+                for (std::int64_t i = 0; i < task.head_dim; ++i) {
+                    const V k = hn::LoadU(d, key + i * kv_page_tokens);
+                    for (int r = 0; r < kRows; ++r) sum[r] = hn::MulAdd(hn::Set(d, q[r][i]), k, sum[r]);
+                }
             }
             for (int r = 0; r < kRows; ++r) {
                 hn::StoreU(hn::Mul(sum[r], scale), d, scores + r * chunk_tokens + start + v * lanes);
@@ -113,7 +97,7 @@ HWY_INLINE float Exponentials(float* scores, std::int64_t length, std::int64_t e
     return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-template <int kRows, int kVectors>
+template <bool kPairs, int kRows, int kVectors>
 HWY_INLINE void Values(const ChunkTask& task, std::int64_t first_row, const float* scores,
                        std::int64_t offset) {
     const F d;
@@ -123,15 +107,38 @@ HWY_INLINE void Values(const ChunkTask& task, std::int64_t first_row, const floa
     }
     const std::int64_t longest = task.longest();
     for (std::int64_t start = 0; start < longest; start += kv_page_tokens) {
-        const float* page =
-            task.cache + task.pages[start / kv_page_tokens] * task.page_stride + task.value_offset + offset;
         const std::int64_t end = std::min(longest, start + kv_page_tokens);
-        for (std::int64_t j = start; j < end; ++j, page += task.head_dim) {
-            V row[kVectors];
-            for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, page + v * lanes);
-            for (int r = 0; r < kRows; ++r) {
-                const V p = hn::Set(d, scores[r * chunk_tokens + j]);
-                for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(p, row[v], sum[r][v]);
+        if constexpr (kPairs) {
+            const auto* page = task.values_at<std::uint32_t>(start) + offset;
+            for (std::int64_t j = start; j < end; j += 2, page += task.head_dim) {
+                // The last position's neighbour is not this sequence's yet: whatever is there, even no
+                // number.
+                const bool both = j + 1 < end;
+                const auto mask = hn::Set(U32(), both ? 0xffffffffU : 0xffffU);
+                V low[kVectors];
+                V high[kVectors];
+                for (int v = 0; v < kVectors; ++v) {
+                    const auto line = hn::And(hn::LoadU(U32(), page + v * lanes), mask);
+                    low[v] = LowHalves(line);
+                    high[v] = HighHalves(line);
+                }
+                for (int r = 0; r < kRows; ++r) {
+                    const V p0 = hn::Set(d, scores[r * chunk_tokens + j]);
+                    const V p1 = hn::Set(d, both ? scores[r * chunk_tokens + j + 1] : 0.0F);
+                    for (int v = 0; v < kVectors; ++v) {
+                        sum[r][v] = hn::MulAdd(p1, high[v], hn::MulAdd(p0, low[v], sum[r][v]));
+                    }
+                }
+            }
+        } else {
+            const auto* page = task.values_at<float>(start) + offset;
+            for (std::int64_t j = start; j < end; ++j, page += task.head_dim) {
+                V row[kVectors];
+                for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, page + v * lanes);
+                for (int r = 0; r < kRows; ++r) {
+                    const V p = hn::Set(d, scores[r * chunk_tokens + j]);
+                    for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(p, row[v], sum[r][v]);
+                }
             }
         }
     }
@@ -141,45 +148,63 @@ HWY_INLINE void Values(const ChunkTask& task, std::int64_t first_row, const floa
     }
 }
 
-template <int kRows>
+template <bool kPairs>
+float ValueAt(const ChunkTask& task, std::int64_t position, std::int64_t i) {
+    const std::int64_t slot = position % kv_page_tokens;
+    if constexpr (kPairs) {
+        return bf16_to_f32(
+            task.values_at<std::uint16_t>(position)[(slot / 2 * task.head_dim + i) * 2 + slot % 2]);
+    } else {
+        return task.values_at<float>(position)[slot * task.head_dim + i];
+    }
+}
+
+template <bool kPairs, int kRows>
 HWY_NOINLINE void ChunkRows(const ChunkTask& task, std::int64_t first_row, float* scores) {
     constexpr int vectors = kRows > 6 || most_rows <= 6 ? 2 : 4;
-    Scores<kRows>(task, first_row, scores);
+    Scores<kPairs, kRows>(task, first_row, scores);
     for (int r = 0; r < kRows; ++r) {
         const std::int64_t row = first_row + r;
-        task.sum[row] = Exponentials(scores + r * chunk_tokens, task.length + row / task.group * task.step,
-                                     task.longest(), task.maximum + row);
+        task.sum[row] =
+            Exponentials(scores + r * chunk_tokens, task.length_of(row), task.longest(), task.maximum + row);
     }
     std::int64_t offset = 0;
     for (; offset + vectors * lanes <= task.head_dim; offset += vectors * lanes) {
-        Values<kRows, vectors>(task, first_row, scores, offset);
+        Values<kPairs, kRows, vectors>(task, first_row, scores, offset);
     }
     for (; offset + lanes <= task.head_dim; offset += lanes) {
-        Values<kRows, 1>(task, first_row, scores, offset);
+        Values<kPairs, kRows, 1>(task, first_row, scores, offset);
     }
     for (; offset < task.head_dim; ++offset) {
         for (int r = 0; r < kRows; ++r) {
             float sum = 0;
             for (std::int64_t j = 0; j < task.longest(); ++j) {
-                sum += scores[r * chunk_tokens + j] *
-                       task.cache[task.pages[j / kv_page_tokens] * task.page_stride + task.value_offset +
-                                  j % kv_page_tokens * task.head_dim + offset];
+                sum += scores[r * chunk_tokens + j] * ValueAt<kPairs>(task, j, offset);
             }
             task.out[(first_row + r) * task.head_dim + offset] = sum;
         }
     }
 }
 
-void AttendChunk(const ChunkTask& task) {
+template <bool kPairs>
+void AttendAll(const ChunkTask& task) {
     alignas(64) float scores[most_rows * chunk_tokens];
     const std::int64_t rows = task.rows();
     std::int64_t row = 0;
     if constexpr (most_rows == 12) {
-        for (; row + 12 <= rows; row += 12) ChunkRows<12>(task, row, scores);
+        for (; row + 12 <= rows; row += 12) ChunkRows<kPairs, 12>(task, row, scores);
     }
-    for (; row + 6 <= rows; row += 6) ChunkRows<6>(task, row, scores);
-    for (; row + 3 <= rows; row += 3) ChunkRows<3>(task, row, scores);
-    for (; row < rows; ++row) ChunkRows<1>(task, row, scores);
+    for (; row + 6 <= rows; row += 6) ChunkRows<kPairs, 6>(task, row, scores);
+    for (; row + 3 <= rows; row += 3) ChunkRows<kPairs, 3>(task, row, scores);
+    for (; row < rows; ++row) ChunkRows<kPairs, 1>(task, row, scores);
+}
+
+void AttendChunk(const ChunkTask& task) {
+    AttendAll<false>(task);
+}
+
+void AttendChunkPairs(const ChunkTask& task) {
+    AttendAll<true>(task);
 }
 
 }  // namespace retort::tensor::HWY_NAMESPACE
@@ -189,8 +214,14 @@ HWY_AFTER_NAMESPACE();
 namespace retort::tensor {
 
 HWY_EXPORT(AttendChunk);
+HWY_EXPORT(AttendChunkPairs);
 
 namespace {
+
+constexpr std::int64_t chunk_tokens = attention_chunk_tokens;
+
+// Queries that are computed together: neighbours in one sequence, which see nearly the same keys.
+constexpr std::int64_t block_queries = 4;
 
 // Neighbouring queries of one sequence that end in the same chunk.
 struct Block {
@@ -211,6 +242,13 @@ Partial partial_at(float* memory, std::int64_t index, std::int64_t group, std::i
     return {begin, begin + group * head_dim, begin + group * (head_dim + 1)};
 }
 
+// To nearest even, and no number stays one: f32_to_bf16() without a call.
+std::uint16_t round_to_bf16(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<std::uint16_t>(bits >> 16U | 0x40U);
+    return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16U & 1U)) >> 16U);
+}
+
 void merge(const Partial& into, const Partial& next, std::int64_t group, std::int64_t head_dim) {
     for (std::int64_t g = 0; g < group; ++g) {
         const float largest = std::max(into.maximum[g], next.maximum[g]);
@@ -226,16 +264,34 @@ void merge(const Partial& into, const Partial& next, std::int64_t group, std::in
 
 }  // namespace
 
+std::int64_t kv_page_bytes(const AttentionShape& shape, DType dtype) {
+    return dtype_bytes(dtype, 2 * shape.kv_heads * shape.head_dim * kv_page_tokens);
+}
+
 void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
                      std::int64_t position, const float* key, const float* value) {
-    float* page = cache.data + pages[position / kv_page_tokens] * cache.page_stride;
+    std::byte* page = cache.data + pages[position / kv_page_tokens] * cache.page_stride;
     const std::int64_t slot = position % kv_page_tokens;
     const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
-    for (std::int64_t i = 0; i < kv_size; ++i) page[i * kv_page_tokens + slot] = key[i];
-    page += kv_size * kv_page_tokens;
+    if (cache.dtype == DType::bf16) {
+        auto* keys = reinterpret_cast<std::uint32_t*>(page) + slot;
+        for (std::int64_t i = 0; i < kv_size; i += 2, keys += kv_page_tokens) {
+            *keys = round_to_bf16(key[i]) | static_cast<std::uint32_t>(round_to_bf16(key[i + 1])) << 16U;
+        }
+        auto* values = reinterpret_cast<std::uint16_t*>(page) + kv_size * kv_page_tokens + slot % 2;
+        for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
+            std::uint16_t* to = values + (h * kv_page_tokens + slot / 2 * 2) * shape.head_dim;
+            const float* from = value + h * shape.head_dim;
+            for (std::int64_t i = 0; i < shape.head_dim; ++i) to[2 * i] = round_to_bf16(from[i]);
+        }
+        return;
+    }
+    auto* to = reinterpret_cast<float*>(page);
+    for (std::int64_t i = 0; i < kv_size; ++i) to[i * kv_page_tokens + slot] = key[i];
+    to += kv_size * kv_page_tokens;
     for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
         std::copy_n(value + h * shape.head_dim, shape.head_dim,
-                    page + (h * kv_page_tokens + slot) * shape.head_dim);
+                    to + (h * kv_page_tokens + slot) * shape.head_dim);
     }
 }
 
@@ -266,14 +322,16 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
     }
     const std::span<const Block> blocks = list;
 
+    const bool pairs = cache.dtype == DType::bf16;
+    const bool products = pairs && bf16_attention_fits(head_dim);
     const auto attend = [&](const Block& block, std::int64_t kv_head, std::int64_t chunk, const Partial& to) {
         const PagedQuery& at = queries[static_cast<std::size_t>(block.first)];
         // In a chunk that is not the last every query sees all of it.
         const bool last = chunk + 1 == block.chunks;
         ChunkTask task{cache.data,
                        cache.page_stride,
-                       kv_head * head_dim * kv_page_tokens,
-                       (kv_size + kv_head * head_dim) * kv_page_tokens,
+                       dtype_bytes(cache.dtype, kv_head * head_dim * kv_page_tokens),
+                       dtype_bytes(cache.dtype, (kv_size + kv_head * head_dim) * kv_page_tokens),
                        at.pages + chunk * (chunk_tokens / kv_page_tokens),
                        at.length - chunk * chunk_tokens,
                        block.count,
@@ -286,7 +344,9 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
                        to.sum};
         task.step = last ? 1 : 0;
         if (!last) task.length = chunk_tokens;
-        HWY_DYNAMIC_DISPATCH(AttendChunk)(task);
+        if (!pairs) return HWY_DYNAMIC_DISPATCH(AttendChunk)(task);
+        if (products) return attend_chunk_bf16(task);
+        HWY_DYNAMIC_DISPATCH(AttendChunkPairs)(task);
     };
     const auto finish = [&](const Block& block, std::int64_t kv_head, const Partial& from) {
         for (std::int64_t row = 0; row < block.count * group; ++row) {

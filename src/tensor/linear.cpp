@@ -150,10 +150,13 @@ void linear(std::span<const LinearTask> tasks, const float* x, std::int64_t x_st
     const Activations activations{x, x_stride, tokens, &packed, &pairs};
 
     // The rows of all tasks as one range of units, shared out finely enough to even out the threads.
-    const std::int64_t shares = std::min<std::int64_t>(units, 8 * base::thread_count());
+    // With many tokens a share is of whole tiles of the kernels, which take two or three units at a time.
+    const std::int64_t grain = tokens >= 16 ? 6 : 1;
+    const std::int64_t grains = (units + grain - 1) / grain;
+    const std::int64_t shares = std::min<std::int64_t>(grains, 8 * base::thread_count());
     team_each(shares, [&](std::int64_t share) {
-        const std::int64_t first = units * share / shares;
-        const std::int64_t last = units * (share + 1) / shares;
+        const std::int64_t first = grains * share / shares * grain;
+        const std::int64_t last = std::min(units, grains * (share + 1) / shares * grain);
         std::int64_t offset = 0;
         for (const LinearTask& task : tasks) {
             if (dense && task.weight->needs_source()) continue;

@@ -292,6 +292,7 @@ void packed_products(const PackedMatrix& matrix, std::int64_t first, std::int64_
 
 void pack_activations(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,
                       PackedActivations& to) {
+    if (kernel_isa() >= base::Isa::avx512_bf16) return pack_activations_vnni(x, x_stride, first, last, to);
     HWY_DYNAMIC_DISPATCH(PackActivations)(x, x_stride, first, last, to);
 }
 

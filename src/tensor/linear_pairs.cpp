@@ -124,8 +124,10 @@ void tokens_of_groups(const std::uint16_t* w, const PairMatrix& matrix, const Pa
     const std::int64_t stride = x.stride();
     std::int64_t t = 0;
     const auto at = [&](std::int64_t token) { return x.values.data() + token * stride; };
-    for (; t + 12 <= x.tokens; t += 12) {
-        tile<kGroups, 12>(w, size, pairs, at(t), stride, out + t * out_stride, out_stride);
+    // As many sums as registers hold beside what they are made of.
+    constexpr int most = kGroups == 3 ? 8 : 12;
+    for (; t + most <= x.tokens; t += most) {
+        tile<kGroups, most>(w, size, pairs, at(t), stride, out + t * out_stride, out_stride);
     }
     for (; t + 4 <= x.tokens; t += 4) {
         tile<kGroups, 4>(w, size, pairs, at(t), stride, out + t * out_stride, out_stride);
@@ -168,8 +170,13 @@ void pair_products(const PairMatrix& matrix, std::int64_t first, std::int64_t la
                    float* out, std::int64_t out_stride) {
     std::int64_t group = first;
     const auto at = [&](std::int64_t g) { return matrix.data.data() + g * matrix.group_size(); };
-    for (; group + 2 <= last; group += 2, out += 2 * pair_rows) {
+    for (; group + 3 <= last; group += 3, out += 3 * pair_rows) {
+        tokens_of_groups<3>(at(group), matrix, x, out, out_stride);
+    }
+    if (group + 2 <= last) {
         tokens_of_groups<2>(at(group), matrix, x, out, out_stride);
+        group += 2;
+        out += 2 * pair_rows;
     }
     if (group < last) tokens_of_groups<1>(at(group), matrix, x, out, out_stride);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "tensor/avx512_target.h"
@@ -299,11 +300,52 @@ void packed_products_vnni(const PackedMatrix& matrix, std::int64_t first, std::i
     return call(&products<packed_q6_k>);
 }
 
+void pack_activations_vnni(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,
+                           PackedActivations& to) {
+    const std::int64_t runs = to.cols / 32;
+    const __m512 zero = _mm512_setzero_ps();
+    for (std::int64_t i = first * runs; i < last * runs; ++i) {
+        const float* from = x + i / runs * x_stride + i % runs * 32;
+        const __m512 value[2] = {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16)};
+        const float peak =
+            _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(value[0]), _mm512_abs_ps(value[1])));
+        // 0·x is 0 unless x is infinite or no number; the maximum would lose the latter.
+        const __m512 poison = _mm512_fmadd_ps(value[1], zero, _mm512_mul_ps(value[0], zero));
+        const bool finite = _mm512_cmp_ps_mask(poison, zero, _CMP_EQ_OQ) == 0xffff;
+        const float scale = finite ? peak / 32512.0F : std::numeric_limits<float>::quiet_NaN();
+        // A run too small for its inverse to be finite is as good as zero.
+        const __m512 factor = _mm512_set1_ps(finite && peak > 1e-30F ? 32512.0F / peak : 0.0F);
+        std::int32_t sums[2];
+        for (int half = 0; half < 2; ++half) {
+            const std::int64_t at = i * 32 + half * 16;
+            const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(value[half], factor));
+            // The low byte with its sign is what the rounded high byte leaves.
+            const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(code, _mm512_set1_epi32(128)), 8);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to.high.data() + at), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to.low.data() + at), _mm512_cvtepi32_epi8(code));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.codes.data() + at),
+                                _mm512_cvtepi32_epi16(_mm512_shuffle_epi32(code, _MM_PERM_DBCA)));
+            sums[half] = _mm512_reduce_add_epi32(code);
+        }
+        const auto at = static_cast<std::size_t>(i);
+        to.scales[at] = scale;
+        to.sums32[at] = sums[0] + sums[1];
+        to.values32[at] = scale * static_cast<float>(sums[0] + sums[1]);
+        for (std::size_t half = 0; half < 2; ++half) {
+            to.sums16[2 * at + half] = sums[half];
+            to.values16[2 * at + half] = scale * static_cast<float>(sums[half]);
+        }
+    }
+}
+
 }  // namespace retort::tensor
 
 RETORT_AVX512_END
 #else
 namespace retort::tensor {
+void pack_activations_vnni(const float*, std::int64_t, std::int64_t, std::int64_t, PackedActivations&) {
+    std::abort();
+}
 void packed_products_vnni(const PackedMatrix&, std::int64_t, std::int64_t, const PackedActivations&, float*,
                           std::int64_t) {
     std::abort();  // no such machine says that it has this

@@ -11,4 +11,8 @@ namespace retort::tensor {
 void packed_products_vnni(const PackedMatrix& matrix, std::int64_t first, std::int64_t last,
                           const PackedActivations& x, float* out, std::int64_t out_stride);
 
+// pack_activations(), for the same machines.
+void pack_activations_vnni(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,
+                           PackedActivations& to);
+
 }  // namespace retort::tensor

@@ -103,10 +103,13 @@ Result<double> gemm_rate(GemmSize size, bool bf16, double seconds) {
 
 Result<double> memory_read_rate(std::int64_t bytes, int rounds) {
     const std::int64_t count = bytes / static_cast<std::int64_t>(sizeof(std::uint64_t));
-    const std::unique_ptr<void, decltype(&std::free)> memory(
-        std::aligned_alloc(4096, static_cast<std::size_t>(bytes) / 4096 * 4096), &std::free);
-    if (!memory) return fail(ErrorCode::io, "cannot allocate {} bytes to read", bytes);
-    auto* words = static_cast<std::uint64_t*>(memory.get());
+    Buffer<std::uint64_t> memory;  // in huge pages, as the weights are
+    try {
+        memory = Buffer<std::uint64_t>(count);
+    } catch (const std::bad_alloc&) {
+        return fail(ErrorCode::io, "cannot allocate {} bytes to read", bytes);
+    }
+    std::uint64_t* words = memory.data();
     base::parallel_ranges(count, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) words[i] = static_cast<std::uint64_t>(i);
     });

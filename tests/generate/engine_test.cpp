@@ -48,7 +48,7 @@ TEST_P(EngineShapes, each_of_many_requests_gets_what_it_gets_alone) {
           EngineOptions{.context_length = 256, .max_sequences = 4, .prefill_chunk = 5},
           EngineOptions{.context_length = 96,
           .max_sequences = 16,
-          .cache_bytes = 9 * Decoder::page_bytes(test::tiny_config(GetParam()))}}) {
+          .cache_bytes = 9 * Decoder::page_bytes(test::tiny_config(GetParam()), DType::bf16)}}) {
         Driver driver(test::tiny_weights(GetParam(), DType::q4_1), options);
         std::vector<std::shared_ptr<Outcome>> outcomes;
         for (const Request& request : requests) outcomes.push_back(driver.add(request));

@@ -240,7 +240,7 @@ TEST(SpeculativeDecoding, greedy_answers_are_those_of_the_model_alone) {
               EngineOptions{.context_length = 256, .draft_tokens = 1, .draft_sequences = 3},
               EngineOptions{.context_length = 128,
               .max_sequences = 16,
-              .cache_bytes = 18 * Decoder::page_bytes(test::tiny_config("llama")),
+              .cache_bytes = 18 * Decoder::page_bytes(test::tiny_config("llama"), DType::bf16),
               .draft_sequences = 16}}) {
             Driver driver(test::tiny_weights("llama", DType::q4_1), options,
                           test::tiny_weights("llama", DType::q4_1, draft_seed));
@@ -259,7 +259,7 @@ TEST(SpeculativeDecoding, a_perfect_draft_is_never_wrong) {
     Driver driver(test::tiny_weights("llama", DType::q4_1),
                   {.context_length = 256,
                    .max_sequences = 4,
-                   .cache_bytes = 70 * Decoder::page_bytes(test::tiny_config("llama")),
+                   .cache_bytes = 70 * Decoder::page_bytes(test::tiny_config("llama"), DType::bf16),
                    .prefill_chunk = 7,
                    .draft_sequences = 4},
                   test::tiny_weights("llama", DType::q4_1));

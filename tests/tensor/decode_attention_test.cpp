@@ -14,6 +14,7 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "tensor/dispatch.h"
+#include "tensor/quantised.h"
 #include "tensor/team.h"
 
 namespace retort::tensor {
@@ -27,21 +28,28 @@ struct Sequence {
     std::int64_t length;
     std::vector<float> qkv;
     std::vector<std::int32_t> pages;
-    std::vector<float> memory;
+    std::vector<std::byte> memory;
     PagedKeyValues cache;
 
-    Sequence(const AttentionShape& with, std::int64_t tokens) : shape(with), length(tokens) {
+    Sequence(const AttentionShape& with, std::int64_t tokens, DType dtype = DType::f32)
+        : shape(with), length(tokens) {
         base::RandomStream random(static_cast<std::uint64_t>(tokens), 5);
         qkv.resize(static_cast<std::size_t>(length * shape.row_size()));
         for (float& value : qkv) value = static_cast<float>(random.normal());
+        // What a cache of bf16 holds, so that storing rounds nothing; with bf16 products no query is rounded
+        // either, and what is left to round are the softmax weights.
+        if (dtype == DType::bf16) {
+            for (float& value : qkv) value = bf16_to_f32(f32_to_bf16(value));
+        }
         const std::int64_t count = (length + kv_page_tokens - 1) / kv_page_tokens;
         pages.resize(static_cast<std::size_t>(count));
         std::iota(pages.begin(), pages.end(), 1);
         for (std::size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[random.below(i)]);
         const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
-        const std::int64_t stride = 2 * kv_size * kv_page_tokens + 7;
-        memory.assign(static_cast<std::size_t>((count + 2) * stride), 1e30F);
-        cache = {memory.data(), stride};
+        const std::int64_t stride = kv_page_bytes(shape, dtype) + 28;
+        // No number anywhere but in what is stored.
+        memory.assign(static_cast<std::size_t>((count + 2) * stride), std::byte{0xff});
+        cache = {memory.data(), stride, dtype};
         for (std::int64_t t = 0; t < length; ++t) {
             const float* key = qkv.data() + t * shape.row_size() + shape.query_size();
             store_key_value(cache, shape, pages.data(), t, key, key + kv_size);
@@ -67,6 +75,13 @@ double tolerance(const AttentionShape& shape, std::int64_t length) {
     return 5 * (2 * score + (static_cast<double>(length) + 16) * epsilon);
 }
 
+// bf16 keys and values: the same, but that bf16 products meet softmax weights rounded by 2^-9 of each, which
+// a row's rounded sum divides; values are below 5, and roundings of some hundred weights cancel in part at
+// least.
+double bf16_tolerance(const AttentionShape& shape, std::int64_t length) {
+    return tolerance(shape, length) + (kernel_isa() >= base::Isa::avx512_bf16 ? 5.0 / 256 : 0.0);
+}
+
 class EveryIsaAttention : public ::testing::TestWithParam<base::Isa> {};
 
 TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
@@ -75,17 +90,30 @@ TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
     limit_isa(GetParam());
     for (const AttentionShape& shape : {AttentionShape{9, 3, 64}, AttentionShape{4, 4, 8},
                                         AttentionShape{8, 2, 20}, AttentionShape{10, 2, 32}}) {
-        for (const std::int64_t length : {1, 16, 17, 255, 257, 530}) {
-            const Sequence sequence(shape, length);
+        for (const auto& [length, dtype] : std::vector<std::pair<std::int64_t, DType>>{{1, DType::f32},
+                                                                                       {16, DType::f32},
+                                                                                       {17, DType::f32},
+                                                                                       {255, DType::f32},
+                                                                                       {257, DType::f32},
+                                                                                       {530, DType::f32},
+                                                                                       {1, DType::bf16},
+                                                                                       {16, DType::bf16},
+                                                                                       {17, DType::bf16},
+                                                                                       {255, DType::bf16},
+                                                                                       {258, DType::bf16},
+                                                                                       {531, DType::bf16}}) {
+            const Sequence sequence(shape, length, dtype);
+            const double bound =
+                dtype == DType::f32 ? tolerance(shape, length) : bf16_tolerance(shape, length);
             std::vector<float> expected(static_cast<std::size_t>(length * shape.query_size()));
             const std::int32_t starts[] = {0, static_cast<std::int32_t>(length)};
             attention_reference(sequence.qkv.data(), starts, shape, expected.data());
             const std::int64_t first = std::max<std::int64_t>(0, length - 3);
             const auto out = sequence.attend(first, length);
             for (std::size_t i = 0; i < out.size(); ++i) {
-                ASSERT_NEAR(out[i], expected[static_cast<std::size_t>(first * shape.query_size()) + i],
-                            tolerance(shape, length))
-                    << "head_dim " << shape.head_dim << ", length " << length;
+                ASSERT_NEAR(out[i], expected[static_cast<std::size_t>(first * shape.query_size()) + i], bound)
+                    << "head_dim " << shape.head_dim << ", length " << length << ", "
+                    << dtype_info(dtype).name;
             }
         }
     }
@@ -93,17 +121,21 @@ TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, EveryIsaAttention,
-                         ::testing::Values(base::Isa::scalar, base::Isa::avx2, base::Isa::avx512),
+                         ::testing::Values(base::Isa::scalar, base::Isa::avx2, base::Isa::avx512,
+                                           base::Isa::avx512_bf16),
                          [](const auto& suite) { return std::string(base::isa_name(suite.param)); });
 
 TEST(PagedAttention, of_a_query_has_the_same_bits_in_every_batch) {
     const AttentionShape shape{6, 2, 32};
-    const Sequence sequence(shape, 600);
-    const auto all = sequence.attend(540, 600);  // past the batch from which OpenMP shares it out
-    for (std::int64_t t = 540; t < 600; t += 7) {
-        const auto alone = sequence.attend(t, t + 1);
-        EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + (t - 540) * shape.query_size(),
-                                 alone.size() * sizeof(float)));
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        const Sequence sequence(shape, 600, dtype);
+        const auto all = sequence.attend(540, 600);  // past the batch from which the threads share it out
+        for (std::int64_t t = 540; t < 600; t += 7) {
+            const auto alone = sequence.attend(t, t + 1);
+            EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + (t - 540) * shape.query_size(),
+                                     alone.size() * sizeof(float)))
+                << dtype_info(dtype).name << ", position " << t;
+        }
     }
 }
 

@@ -1,0 +1,221 @@
+#include "tensor/decode_attention_bf16.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "tensor/avx512_target.h"
+#include "tensor/dispatch.h"
+
+namespace retort::tensor {
+
+namespace {
+
+constexpr std::int64_t most_head_dim = 256;
+
+}  // namespace
+
+bool bf16_attention_fits(std::int64_t head_dim) {
+    return kernel_isa() >= base::Isa::avx512_bf16 && head_dim % 16 == 0 && head_dim <= most_head_dim;
+}
+
+}  // namespace retort::tensor
+
+#if defined(__x86_64__)
+RETORT_AVX512_BEGIN
+
+namespace retort::tensor {
+
+namespace {
+
+constexpr std::int64_t chunk = attention_chunk_tokens;
+constexpr int most_rows = 12;
+
+// Pairs of bf16, as the products take them: of neighbouring dimensions, of neighbouring positions.
+struct Workspace {
+    alignas(64) std::uint32_t query[most_rows][most_head_dim / 2];
+    alignas(64) float scores[most_rows][chunk];
+    alignas(64) std::uint32_t weights[most_rows][chunk / 2];
+};
+
+inline __m512 multiply_pairs(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+
+inline __m256i round_bf16(__m512 values) {
+    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values));
+}
+
+inline __m512 widen_bf16(__m256i values) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+}
+
+// e^x for x ≤ 0, relative error 2^-21: what is rounded to 8 bits afterwards needs no more.
+inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0F));
+    const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), 0);
+    const __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693147181F), x);
+    __m512 power = _mm512_set1_ps(1.0F / 120);
+    for (const float factor : {1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
+        power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(factor));
+    }
+    return _mm512_scalef_ps(power, whole);
+}
+
+template <int kRows>
+void round_queries(const ChunkTask& task, std::int64_t first_row, Workspace& space) {
+    for (int r = 0; r < kRows; ++r) {
+        const float* q = task.q_of(first_row + r);
+        for (std::int64_t i = 0; i < task.head_dim; i += 16) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(space.query[r] + i / 2),
+                                round_bf16(_mm512_loadu_ps(q + i)));
+        }
+    }
+}
+
+template <int kRows, int kPages>
+void score_pages(const ChunkTask& task, std::int64_t start, __m512 scale, Workspace& space) {
+    const std::uint32_t* keys[kPages];
+    __m512 sum[kPages][kRows];
+#pragma GCC unroll 8
+    for (int p = 0; p < kPages; ++p) {
+        keys[p] = task.keys_at<std::uint32_t>(start + p * kv_page_tokens);
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) sum[p][r] = _mm512_setzero_ps();
+    }
+    for (std::int64_t i = 0; i < task.head_dim / 2; ++i) {
+        __m512i line[kPages];
+#pragma GCC unroll 8
+        for (int p = 0; p < kPages; ++p) line[p] = _mm512_loadu_si512(keys[p] + i * kv_page_tokens);
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+            const __m512i pair = _mm512_set1_epi32(static_cast<int>(space.query[r][i]));
+#pragma GCC unroll 8
+            for (int p = 0; p < kPages; ++p) sum[p][r] = multiply_pairs(sum[p][r], line[p], pair);
+        }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPages; ++p) {
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+            _mm512_store_ps(space.scores[r] + start + p * kv_page_tokens, _mm512_mul_ps(sum[p][r], scale));
+        }
+    }
+}
+
+// Scores become weights exp(score − max), rounded, zero from `length` up to `end`. The sum is that of the
+// rounded ones, so that they still add up to one.
+void soften(float* scores, std::uint32_t* weights, std::int64_t length, std::int64_t end, float* maximum,
+            float* total) {
+    const std::int64_t padded = (length + 15) / 16 * 16;
+    const auto tail = static_cast<__mmask16>(0xffffU >> static_cast<unsigned>(padded - length));
+    const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    __m512 largest = lowest;
+    for (std::int64_t i = 0; i < padded; i += 16) {
+        const __mmask16 seen = i + 16 < padded ? static_cast<__mmask16>(0xffff) : tail;
+        largest = _mm512_mask_max_ps(largest, seen, largest, _mm512_load_ps(scores + i));
+    }
+    const float peak = _mm512_reduce_max_ps(largest);
+    __m512 sum = _mm512_setzero_ps();
+    for (std::int64_t i = 0; i < padded; i += 16) {
+        const __mmask16 seen = i + 16 < padded ? static_cast<__mmask16>(0xffff) : tail;
+        const __m512 power = exponential(_mm512_sub_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(peak)));
+        const __m256i rounded = round_bf16(_mm512_maskz_mov_ps(seen, power));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + i / 2), rounded);
+        sum = _mm512_add_ps(sum, widen_bf16(rounded));
+    }
+    for (std::int64_t i = padded; i < end; i += 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + i / 2), _mm256_setzero_si256());
+    }
+    *maximum = peak;
+    *total = _mm512_reduce_add_ps(sum);
+}
+
+template <int kRows, int kVectors>
+void mix_values(const ChunkTask& task, std::int64_t first_row, std::int64_t offset, const Workspace& space) {
+    __m512 sum[kRows][kVectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_setzero_ps();
+    }
+    const std::int64_t longest = task.longest();
+    const auto add_pair = [&](const std::uint32_t* values, std::int64_t pair, __m512i mask) {
+        __m512i line[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+            line[v] = _mm512_and_si512(_mm512_loadu_si512(values + 16 * v), mask);
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+            const __m512i weight = _mm512_set1_epi32(static_cast<int>(space.weights[r][pair]));
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) sum[r][v] = multiply_pairs(sum[r][v], line[v], weight);
+        }
+    };
+    const __m512i both = _mm512_set1_epi32(-1);
+    for (std::int64_t start = 0; start < longest; start += kv_page_tokens) {
+        const std::uint32_t* values = task.values_at<std::uint32_t>(start) + offset;
+        const std::int64_t end = std::min(longest, start + kv_page_tokens);
+        for (std::int64_t j = start; j + 2 <= end; j += 2, values += task.head_dim) {
+            add_pair(values, j / 2, both);
+        }
+        // The last position's neighbour is not this sequence's yet: whatever is there, even no number.
+        if (end % 2 != 0) add_pair(values, end / 2, _mm512_set1_epi32(0xffff));
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+        float* out = task.out + (first_row + r) * task.head_dim + offset;
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(out + 16 * v, sum[r][v]);
+    }
+}
+
+template <int kRows>
+void attend_rows(const ChunkTask& task, std::int64_t first_row, Workspace& space) {
+    constexpr int pages = kRows >= 12 ? 2 : kRows >= 6 ? 4 : 8;  // what the registers hold the sums of
+    constexpr int vectors = kRows >= 12 ? 2 : 4;
+    const __m512 scale = _mm512_set1_ps(1.0F / std::sqrt(static_cast<float>(task.head_dim)));
+    round_queries<kRows>(task, first_row, space);
+    const std::int64_t longest = task.longest();
+    std::int64_t start = 0;
+    for (; start + (pages - 1) * kv_page_tokens < longest; start += pages * kv_page_tokens) {
+        score_pages<kRows, pages>(task, start, scale, space);
+    }
+    for (; start < longest; start += kv_page_tokens) score_pages<kRows, 1>(task, start, scale, space);
+    for (int r = 0; r < kRows; ++r) {
+        const std::int64_t row = first_row + r;
+        soften(space.scores[r], space.weights[r], task.length_of(row), longest, task.maximum + row,
+               task.sum + row);
+    }
+    std::int64_t offset = 0;
+    for (; offset + 16 * vectors <= task.head_dim; offset += 16 * vectors) {
+        mix_values<kRows, vectors>(task, first_row, offset, space);
+    }
+    for (; offset < task.head_dim; offset += 16) mix_values<kRows, 1>(task, first_row, offset, space);
+}
+
+}  // namespace
+
+void attend_chunk_bf16(const ChunkTask& task) {
+    Workspace space;
+    const std::int64_t rows = task.rows();
+    std::int64_t row = 0;
+    for (; row + 12 <= rows; row += 12) attend_rows<12>(task, row, space);
+    for (; row + 6 <= rows; row += 6) attend_rows<6>(task, row, space);
+    for (; row + 3 <= rows; row += 3) attend_rows<3>(task, row, space);
+    for (; row < rows; ++row) attend_rows<1>(task, row, space);
+}
+
+}  // namespace retort::tensor
+
+RETORT_AVX512_END
+#else
+namespace retort::tensor {
+void attend_chunk_bf16(const ChunkTask&) {
+    std::abort();  // bf16_attention_fits() is false on every such machine
+}
+}  // namespace retort::tensor
+#endif
