@@ -117,9 +117,10 @@ class TeacherLogits : public ::testing::Test {
 // One sequence in a decoder of its own.
 class OneSequence {
   public:
-    OneSequence(const model::Weights& weights, std::int64_t capacity)
+    OneSequence(const model::Weights& weights, std::int64_t capacity,
+                tensor::DType cache_type = tensor::DType::f32)
         : pages_(static_cast<std::size_t>((capacity + tensor::kv_page_tokens - 1) / tensor::kv_page_tokens)),
-          decoder_(weights, static_cast<std::int64_t>(pages_.size()), capacity, capacity) {
+          decoder_(weights, static_cast<std::int64_t>(pages_.size()), capacity, capacity, cache_type) {
         std::iota(pages_.begin(), pages_.end(), 0);
     }
     std::span<float> step(std::span<const std::int32_t> tokens, std::int64_t logit_rows) {
@@ -283,6 +284,45 @@ TEST_F(TeacherLogits, of_16_bit_weights_are_near_those_of_the_same_in_f32) {
                     worst, static_cast<long>(rows), nll / static_cast<double>(rows),
                     exact_nll / static_cast<double>(rows));
     }
+}
+
+// Keys and values in bf16 beside f32 ones, the weights the same: read as a prompt, and token by token.
+TEST_F(TeacherLogits, with_keys_and_values_in_bf16_are_near_those_with_f32) {
+    double sum = 0;
+    double worst = 0;
+    double exact_nll = 0;
+    double nll = 0;
+    std::int64_t rows = 0;
+    for (int prompt = 0; prompt < prompt_count; ++prompt) {
+        auto tokens = values<std::int32_t>("prompt", prompt);
+        const auto answer = values<std::int32_t>("continuation", prompt);
+        tokens.insert(tokens.end(), answer.begin(), answer.end());
+        const auto count = static_cast<std::int64_t>(tokens.size());
+        OneSequence exact(*weights_, count);
+        OneSequence rounded(*weights_, count, tensor::DType::bf16);
+        OneSequence stepwise(*weights_, count, tensor::DType::bf16);
+        const auto p = exact.step(tokens, count);
+        const auto q = rounded.step(tokens, count);
+        for (std::int64_t t = 0; t + 1 < count; ++t) {
+            const float* p_row = p.data() + t * vocab_;
+            const float* q_row = q.data() + t * vocab_;
+            const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+            const double divergence = kl(p_row, q_row);
+            worst = std::max(worst, divergence);
+            sum += divergence;
+            exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
+            nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
+            ++rows;
+            if (prompt > 1) continue;
+            const auto one = stepwise.step(std::span(tokens).subspan(static_cast<std::size_t>(t), 1), 1);
+            ASSERT_EQ(0, std::memcmp(one.data(), q_row, one.size_bytes())) << "token " << t;
+        }
+    }
+    EXPECT_LE(sum / static_cast<double>(rows), 1e-3);
+    EXPECT_NEAR(nll / exact_nll, 1.0, 0.005);
+    std::printf("bf16 cache: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f, with f32 %.5f\n",
+                sum / static_cast<double>(rows), worst, static_cast<long>(rows),
+                nll / static_cast<double>(rows), exact_nll / static_cast<double>(rows));
 }
 
 TEST(ExportedModel, logits_and_greedy_continuations_are_those_of_transformers) {
