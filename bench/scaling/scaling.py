@@ -4,7 +4,7 @@
     scaling.py --from scaling.jsonl --plot scaling.svg
 
 Models of random bf16 weights are written into FOLDER (1.2 GB). Standard library only; runs in a few minutes, to be had on an
-idle machine. Files of --out are added to, so the three parts may run apart.
+idle machine. --out is added to, and what is in it already is not measured again.
 """
 
 import argparse
@@ -93,6 +93,8 @@ def parameters(shape):
 
 def measure(retort, models, only, out):
     best_rate = 0.0
+    before = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    measured = {(line["axis"], line["work"], line["x"]) for line in before}
 
     def bench(kind, model, extra):
         """Again where the machine itself, measured beside the work, was slower than it has been: then others were on it."""
@@ -113,6 +115,8 @@ def measure(retort, models, only, out):
         return 1e6 / result["tokens_per_second"], share
 
     def record(axis, work, x, kind, model, extra):
+        if (axis, work, x) in measured:
+            return
         cost, share = bench(kind, model, extra)
         line = {"axis": axis, "work": work, "x": x, "us_per_token": round(cost, 3), "share": share}
         print(json.dumps(line), flush=True)
