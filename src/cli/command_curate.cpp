@@ -18,6 +18,7 @@ struct CurateOptions {
     std::string protected_index;
     std::string public_index;
     bool keep_truncated = false;
+    bool keep_bad_reasoning = false;
     bool keep_refusals = false;
     bool keep_repetitive = false;
     bool keep_duplicates = false;
@@ -41,6 +42,7 @@ Status run_curate(const CurateOptions& options, const CommonOptions& common) {
     curate::CurateOptions wanted = options.curate;
     wanted.quiet = common.quiet;
     wanted.drop_truncated = !options.keep_truncated;
+    wanted.drop_bad_reasoning = !options.keep_bad_reasoning;
     wanted.drop_refusals = !options.keep_refusals;
     wanted.drop_repetitive = !options.keep_repetitive;
     wanted.drop_exact_duplicates = !options.keep_duplicates;
@@ -131,6 +133,9 @@ void add_filters(CLI::App& app, CurateOptions& options) {
         ->type_name("INDEX")
         ->group(group);
     app.add_flag("--keep-truncated", options.keep_truncated, "keep answers that the token limit cut")
+        ->group(group);
+    app.add_flag("--keep-bad-reasoning", options.keep_bad_reasoning,
+                 "keep reasoning that is never closed, or nothing but code")
         ->group(group);
     app.add_flag("--keep-refusals", options.keep_refusals, "keep refusals")->group(group);
     app.add_flag("--keep-repetitive", options.keep_repetitive, "keep loops and repetitions")->group(group);

@@ -170,6 +170,10 @@ class Curator {
         if (options_.drop_truncated && record.finish_reason == "length") {
             return Drop{"truncated", fmt::format("cut at {} tokens", record.request.max_tokens)};
         }
+        if (options_.drop_bad_reasoning) {
+            if (auto what = reasoning_fault(record.content, record.reasoning))
+                return Drop{"reasoning", *what};
+        }
         const std::int64_t characters = character_count(record.content);
         if (characters < options_.min_characters)
             return Drop{"too_short", fmt::format("{} characters", characters)};
@@ -211,12 +215,16 @@ class Curator {
 
     std::optional<Drop> judge_against_others(const Record& record) {
         if (options_.drop_exact_duplicates) {
-            const std::string key = data::normalised_prompt(record.request.messages) + "\n" + record.content;
+            // Two ways to reason to the same answer are two answers.
+            const std::string key = data::normalised_prompt(record.request.messages) + "\n" + record.content +
+                                    "\n\x1e" + record.reasoning;
             const auto [place, is_new] = exact_.emplace(base::sha256_hex(key), record.id);
             if (!is_new) return Drop{"duplicate", "of " + place->second};
         }
         if (options_.near_duplicate_similarity <= 1) {
-            const auto match = near_duplicates_.add(record.content, static_cast<std::int64_t>(ids_.size()));
+            const auto match = near_duplicates_.add(
+                record.reasoning.empty() ? record.content : record.reasoning + "\n" + record.content,
+                static_cast<std::int64_t>(ids_.size()));
             ids_.push_back(record.id);
             if (match.index >= 0) {
                 return Drop{"near_duplicate",

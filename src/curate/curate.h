@@ -28,14 +28,16 @@ struct CurateOptions {
     std::int64_t min_tokens = 0;  // by `tokenizer`, or else as the teacher's server counted; 0: no limit
     std::int64_t max_tokens = 0;
     const text::Tokenizer* tokenizer = nullptr;
-    bool drop_truncated = true;  // finish_reason "length"
+    bool drop_truncated = true;      // finish_reason "length"
+    bool drop_bad_reasoning = true;  // reasoning_fault() finds something
     bool drop_refusals = true;
     bool drop_repetitive = true;
     RepetitionLimits repetition;
     double foreign_script_share = 0.1;  // 1: not looked at
     std::string language;  // "en": drop what is clearly of another of those guess_language() knows
-    bool drop_exact_duplicates = true;       // the same answer to the same prompt
-    double near_duplicate_similarity = 0.8;  // of answers to whatever prompt; above 1: not looked at
+    bool drop_exact_duplicates = true;  // the same reasoning and answer to the same prompt
+    double near_duplicate_similarity =
+        0.8;  // of reasoning and answer to whatever prompt; above 1: not looked at
     std::optional<data::Verifier> verifier;
     std::vector<std::filesystem::path> decontaminate;  // prompt files or records of evaluation sets
     std::size_t contamination_ngram = 8;  // words in a row that prompt or answer shares with one of them

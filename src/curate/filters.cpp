@@ -207,6 +207,28 @@ std::optional<std::string> repetition(std::string_view text, const RepetitionLim
     return std::nullopt;
 }
 
+std::optional<std::string> reasoning_fault(std::string_view content, std::string_view reasoning) {
+    for (const std::string_view text : {content, reasoning}) {
+        const std::size_t open = text.rfind("<think>");
+        if (open != std::string_view::npos && text.find("</think>", open) == std::string_view::npos)
+            return "<think> is never closed";
+    }
+    constexpr std::string_view fence = "```";
+    std::string outside;
+    bool in_code = false;
+    bool any_code = false;
+    for (std::size_t at = 0; at < reasoning.size();) {
+        const std::size_t next = std::min(reasoning.find(fence, at), reasoning.size());
+        if (!in_code) outside += reasoning.substr(at, next - at);
+        if (next == reasoning.size()) break;
+        in_code = !in_code;
+        any_code = true;
+        at = next + fence.size();
+    }
+    if (any_code && words_of(outside).empty()) return "reasoning is nothing but code";
+    return std::nullopt;
+}
+
 std::string_view script_name(Script script) {
     constexpr std::array<std::string_view, 10> names = {"Latin",    "Cyrillic",   "Greek", "Arabic",
                                                         "Hebrew",   "Devanagari", "Thai",  "Hangul",

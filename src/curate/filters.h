@@ -25,6 +25,10 @@ struct RepetitionLimits {
 // What repeats, in words, or nothing.
 std::optional<std::string> repetition(std::string_view text, const RepetitionLimits& limits);
 
+// What is wrong with an answer's reasoning: never closed ("<think>" without its end, in either part), or
+// nothing but code blocks. Nothing when all is well, or when there is none.
+std::optional<std::string> reasoning_fault(std::string_view content, std::string_view reasoning);
+
 enum class Script { latin, cyrillic, greek, arabic, hebrew, devanagari, thai, hangul, east_asian, other };
 std::string_view script_name(Script script);
 // Shares of letters by script, over the scripts that occur.

@@ -11,76 +11,13 @@
 #include "data/pattern.h"
 #include "data/prompts.h"
 #include "data/spec_file.h"
+#include "data/verify_rule.h"
 
 namespace retort::data {
 
 using formats::Json;
 
-// Immutable once built.
-class Verifier::Rule {
-  public:
-    explicit Rule(std::string type) : type_(std::move(type)) {}
-    virtual ~Rule() = default;
-    Rule(const Rule&) = delete;
-    Rule& operator=(const Rule&) = delete;
-    [[nodiscard]] virtual Result<Verdict> check(std::string_view answer, const Json& metadata) const = 0;
-    [[nodiscard]] const std::string& type() const { return type_; }
-
-  private:
-    std::string type_;
-};
-
 namespace {
-
-using RulePointer = std::shared_ptr<const Verifier::Rule>;
-
-Verdict passed() {
-    return {.passed = true, .reason = {}};
-}
-
-template <typename... Args>
-Verdict failed(fmt::format_string<Args...> text, Args&&... args) {
-    return {.passed = false, .reason = fmt::format(text, std::forward<Args>(args)...)};
-}
-
-Status allow_keys(const Json& spec, std::initializer_list<std::string_view> keys) {
-    for (const auto& [key, value] : spec.items()) {
-        if (key == "type" || std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
-        return fail(ErrorCode::invalid_argument, "verifier of type {}: it has no key \"{}\"; it has {}",
-                    spec.value("type", ""), key, fmt::join(keys, ", "));
-    }
-    return {};
-}
-
-// "a {thing} and {other}" with the members of the metadata in place of the braces. "{{" is a brace.
-Result<std::string> fill(std::string_view text, const Json& metadata) {
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] != '{') {
-            out.push_back(text[i]);
-            continue;
-        }
-        if (i + 1 < text.size() && text[i + 1] == '{') {
-            out.push_back('{');
-            ++i;
-            continue;
-        }
-        const std::size_t end = text.find('}', i);
-        if (end == std::string_view::npos) {
-            return fail(ErrorCode::invalid_argument, "verifier: \"{}\" has an open brace", text);
-        }
-        const std::string_view name = text.substr(i + 1, end - i - 1);
-        const Json* value = formats::json_find(metadata, name);
-        if (value == nullptr) {
-            return fail(ErrorCode::invalid_argument,
-                        "verifier: \"{{{}}}\" is asked for, but the prompt's metadata has no \"{}\"", name,
-                        name);
-        }
-        out += value->is_string() ? value->get<std::string>() : formats::write_json(*value);
-        i = end;
-    }
-    return out;
-}
 
 std::int64_t count_words(std::string_view text) {
     std::int64_t words = 0;
@@ -379,11 +316,13 @@ Result<RulePointer> build_rule(const Json& spec, int depth) {  // NOLINT(misc-no
     if (type == "numeric") return NumericRule::build(spec);
     if (type == "choice") return ChoiceRule::build(spec);
     if (type == "equals") return EqualsRule::build(spec);
+    if (type == "json_schema") return schema_rule(spec);
+    if (type == "command") return command_rule(spec);
     if (type == "all" || type == "any") return build_combined(spec, type == "all", depth);
-    return fail(
-        ErrorCode::invalid_argument,
-        "verifier: type \"{}\" is unknown; there are sentences, regex, numeric, choice, equals, all, any",
-        type);
+    return fail(ErrorCode::invalid_argument,
+                "verifier: type \"{}\" is unknown; there are sentences, regex, numeric, choice, equals, "
+                "json_schema, command, all, any",
+                type);
 }
 
 }  // namespace

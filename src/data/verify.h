@@ -20,8 +20,8 @@ struct Verdict {
 
 class Verifier {
   public:
-    // {"type": "sentences" | "regex" | "numeric" | "choice" | "equals" | "all" | "any", …}. A key that the
-    // type does not have is an error, as is a pattern that does not compile.
+    // {"type": "sentences" | "regex" | "numeric" | "choice" | "equals" | "json_schema" | "command" | "all" |
+    // "any", …}. A key that the type does not have is an error, as is a pattern that does not compile.
     static Result<Verifier> from_spec(const formats::Json& spec);
     static Result<Verifier> from_file(const std::filesystem::path& path);
 

@@ -165,7 +165,11 @@ TEST(Curate, each_fault_goes_by_its_own_name) {
         record_of("leak", "They say the quick brown fox jumps over the lazy dog."),
         record_of("good", "A kettle boils water for the tea.", 1),
         record_of("other", "A kettle boils water for the tea!"),
+        record_of("open", "<think>A kettle is a thing that"),
+        record_of("code", "A lid keeps the steam inside."),
     };
+    records[14].reasoning = "```python\nprint(1)\n```";
+    data::seal(records[14]);
     records[4].finish_reason = "length";
     data::seal(records[4]);
     CurateOptions options = options_for(folder, records);
@@ -177,11 +181,11 @@ TEST(Curate, each_fault_goes_by_its_own_name) {
     const auto report = curate(options);
     ASSERT_TRUE(report) << report.error().message;
     const std::map<std::string, std::int64_t> expected = {
-        {"empty", 1},    {"too_short", 1},  {"too_long", 1},     {"truncated", 1},
-        {"refusal", 1},  {"repetitive", 1}, {"language", 1},     {"mixed_language", 1},
-        {"verifier", 1}, {"duplicate", 1},  {"contaminated", 1}, {"near_duplicate", 1}};
+        {"empty", 1},        {"too_short", 1},      {"too_long", 1},       {"truncated", 1}, {"refusal", 1},
+        {"repetitive", 1},   {"language", 1},       {"mixed_language", 1}, {"verifier", 1},  {"duplicate", 1},
+        {"contaminated", 1}, {"near_duplicate", 1}, {"reasoning", 2}};
     EXPECT_EQ(report->dropped, expected);
-    EXPECT_EQ(report->read, 13);
+    EXPECT_EQ(report->read, 15);
     EXPECT_EQ(report->kept, 1);
     auto found = reasons(options.output);
     EXPECT_EQ(found["other"], "near_duplicate");
@@ -190,6 +194,20 @@ TEST(Curate, each_fault_goes_by_its_own_name) {
     EXPECT_EQ(found["script"], "mixed_language");
     EXPECT_EQ(report->verified_passed, report->verified - 1);
     EXPECT_EQ(report->parents.size(), 1U);
+}
+
+TEST(Curate, another_way_to_the_same_answer_is_another_answer) {
+    const fs::path folder = scratch("ways");
+    std::vector<Record> records = {record_of("What is 2+2?", "4", 0), record_of("What is 2+2?", "4", 1),
+                                   record_of("What is 2+2?", "4", 2)};
+    records[0].reasoning = "Two and two more make four, as any child can count on its fingers.";
+    records[1].reasoning = "Half of eight is what is asked for here, and that half has the name four.";
+    records[2].reasoning = records[0].reasoning;
+    for (Record& record : records) data::seal(record);
+    const auto report = curate(options_for(folder, records));
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(report->kept, 2);
+    EXPECT_EQ(report->dropped, (std::map<std::string, std::int64_t>{{"duplicate", 1}}));
 }
 
 std::vector<Record> many(int prompts, int samples) {

@@ -46,6 +46,7 @@ TEST(Curate, AnswersThatRepeatAProtectedWorkGo) {
     options.output = folder / "out";
     options.quiet = true;
     options.foreign_script_share = 1;
+    options.near_duplicate_similarity = 2;  // reasoning and answer of two share the passage
     options.protected_works = &*works;
     const auto report = curate(options);
     ASSERT_TRUE(report) << report.error().message;

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 
+#include "base/sandbox.h"
 #include "data/prompts.h"
 #include "data/spec_file.h"
 #include "data/verify.h"
@@ -147,6 +149,101 @@ TEST(Verify, the_demonstrations_own_rule_is_sound) {
         EXPECT_NE(reason(*rule, "One may say that this is a thing of its own.", prompt.metadata), "")
             << thing;
     }
+}
+
+TEST(Verify, json_schema_rule) {
+    const Verifier rule = verifier(R"(
+type = "json_schema"
+[schema]
+type = "object"
+required = ["name", "age"]
+additionalProperties = false
+[schema.properties.name]
+type = "string"
+pattern = "^[A-Z]"
+maxLength = 5
+[schema.properties.age]
+type = "integer"
+minimum = 0
+exclusiveMaximum = 150
+[schema.properties.tags]
+type = "array"
+minItems = 1
+items = { enum = ["a", "b"] }
+[schema.properties.size]
+anyOf = [ { type = "null" }, { type = "number", multipleOf = 0.5 } ]
+)");
+    EXPECT_EQ(reason(rule, R"( {"age": 7.0, "name": "Ada", "tags": ["a", "b"], "size": 1.5} )"), "");
+    EXPECT_NE(reason(rule, "Ada is 7.").find("no JSON"), std::string::npos);
+    EXPECT_EQ(reason(rule, R"({"name": "Ada"})"), "answer has no \"age\"");
+    EXPECT_EQ(reason(rule, R"({"name": "Ada", "age": 7, "x": 1})"), "answer.x must not be there");
+    EXPECT_EQ(reason(rule, R"({"name": "ada", "age": 7})"), "answer.name does not match \"^[A-Z]\"");
+    EXPECT_EQ(reason(rule, R"({"name": "Adalbert", "age": 7})"), "answer.name has 8 characters");
+    EXPECT_NE(reason(rule, R"({"name": "Ada", "age": 150})"), "");
+    EXPECT_NE(reason(rule, R"({"name": "Ada", "age": 7.5})"), "");
+    EXPECT_NE(reason(rule, R"({"name": "Ada", "age": "7"})"), "");
+    EXPECT_EQ(reason(rule, R"({"name": "Ada", "age": 7, "tags": []})"), "answer.tags has 0 entries");
+    EXPECT_NE(reason(rule, R"({"name": "Ada", "age": 7, "tags": ["c"]})").find("answer.tags[0]"),
+              std::string::npos);
+    EXPECT_NE(reason(rule, R"({"name": "Ada", "age": 7, "size": 0.3})"), "");
+    EXPECT_NE(reason(rule, "```json\n{\"name\": \"Ada\", \"age\": 7}\n```"), "");
+    const Verifier fenced = verifier("type = \"json_schema\"\nfenced = true\nschema = { type = \"object\" }");
+    EXPECT_EQ(reason(fenced, "```json\n{\"name\": 1}\n```"), "");
+    EXPECT_NE(fault("type = \"json_schema\"\nschema = { \"$ref\" = \"#\" }").find("$ref"), std::string::npos);
+    EXPECT_NE(fault("type = \"json_schema\"\nschema = { type = \"text\" }").find("text"), std::string::npos);
+    EXPECT_NE(fault("type = \"json_schema\""), "");
+}
+
+// Whether this machine lets a user make namespaces at all.
+bool sandbox_allowed() {
+    return base::run_in_sandbox({"true"}, "", {}).has_value();
+}
+
+std::string shell(std::string_view script, std::string_view more = "") {
+    return fmt::format("type = \"command\"\ncommand = [\"sh\", \"-c\", '{}']\n{}", script, more);
+}
+
+TEST(Verify, command_rule_judges_by_exit_status) {
+    if (!sandbox_allowed()) GTEST_SKIP() << "no user namespaces here";
+    const Verifier kettle = verifier(shell("grep -q kettle || {{ echo no kettle; exit 1; }"));
+    EXPECT_EQ(reason(kettle, "a kettle"), "");
+    EXPECT_EQ(reason(kettle, "a pot"), "no kettle");
+    EXPECT_NE(reason(verifier(shell("exit 3")), "x").find("exit status 3"), std::string::npos);
+    const Verifier with =
+        verifier("type = \"command\"\ncommand = [\"grep\", \"-q\", \"answer.*{thing}.*meta\"]");
+    EXPECT_EQ(reason(with, "a pot", {{"thing", "pot"}}), "");
+    EXPECT_NE(reason(with, "a kettle", {{"thing", "pot"}}), "");
+    const auto missing =
+        verifier("type = \"command\"\ncommand = [\"no-such-program\"]").check("x", Json::object());
+    ASSERT_FALSE(missing);
+    EXPECT_NE(missing.error().message.find("no-such-program"), std::string::npos);
+    EXPECT_NE(fault("type = \"command\"\ncommand = \"true\""), "");
+    EXPECT_NE(fault("type = \"command\"\ncommand = [\"true\"]\nseconds = 0"), "");
+}
+
+TEST(Verify, command_rule_is_held_in) {
+    if (!sandbox_allowed()) GTEST_SKIP() << "no user namespaces here";
+    const auto passes = [](std::string_view script, std::string_view more = "") {
+        return reason(verifier(shell(script, more)), "x").empty();
+    };
+    // Nothing of the machine can be written; its own folder can, up to the limit.
+    const std::string outside = std::filesystem::current_path() / "retort_sandbox_outside";
+    EXPECT_FALSE(passes("echo x > " + outside));
+    EXPECT_FALSE(std::filesystem::exists(outside));
+    EXPECT_FALSE(passes("echo x > /dev/shm/retort_sandbox"));
+    EXPECT_TRUE(passes("echo x > inside && test -s inside"));
+    EXPECT_TRUE(passes("head -c 3000000 /dev/zero > big", "files_mb = 4"));
+    EXPECT_FALSE(passes("head -c 3000000 /dev/zero > big", "files_mb = 1"));
+    // No network but a loopback of its own, and no route.
+    EXPECT_TRUE(passes("test $(tail -n +3 /proc/self/net/dev | wc -l) -eq 1"));
+    EXPECT_TRUE(passes("test $(wc -l < /proc/self/net/route) -le 1"));
+    EXPECT_TRUE(passes("head -c 20000000 /dev/zero | tail -c 20000000 > /dev/null", "memory_mb = 256"));
+    EXPECT_FALSE(passes("head -c 200000000 /dev/zero | tail -c 200000000 > /dev/null", "memory_mb = 64"));
+    const auto began = std::chrono::steady_clock::now();
+    EXPECT_FALSE(passes("sleep 60 & sleep 60", "seconds = 0.3"));
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+    // No environment of ours.
+    EXPECT_TRUE(passes("test -z \"$USER$GTEST_FILTER$RETORT_BIN\" && test \"$HOME\" = /tmp"));
 }
 
 }  // namespace
