@@ -6,11 +6,11 @@
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
-#include <boost/beast/http.hpp>
 #include <map>
 #include <optional>
 #include <vector>
 
+#include "http/beast.h"
 #include "http/session.h"
 
 namespace retort::http {

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/ssl.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <vector>
 
 #include "base/clock.h"
+#include "http/beast.h"
 #include "http/channel.h"
 #include "http/proxy.h"
 #include "http/url.h"

@@ -6,9 +6,6 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -17,6 +14,7 @@
 #include <string>
 #include <thread>
 
+#include "http/beast.h"
 #include "http/server.h"
 
 namespace retort::http {

@@ -69,6 +69,16 @@ class Security(E2eTest):
             self.assertIn(status, (b"400", b"200"), depth)  # refused, or the server behind's to refuse
         self.assertEqual(self.ask(self.server.port, self.key)[0], 200)
 
+    def test_a_last_chunk_in_pieces(self):
+        """An assertion of the HTTP library took this for impossible: one client without a key ended the server."""
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=5) as connection:
+            connection.sendall(b"POST /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for piece in (b"0", b"\r", b"\n", b"\r", b"\n"):
+                time.sleep(0.02)
+                connection.sendall(piece)
+            self.assertTrue(connection.recv(1000).startswith(b"HTTP/1.1 405 "))
+        self.assertEqual(self.ask(self.server.port, self.key)[0], 200)
+
     def test_paths_outside(self):
         for path in ("/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/vendor/../../etc/passwd", "//etc/passwd", "/console/../admin/keys",
                      "/v1/../admin/accounts", "/v1/models/../../admin/keys", "http://127.0.0.1/admin/keys"):

@@ -69,6 +69,21 @@ TEST(Client, keeps_connections_and_opens_another_when_one_was_closed) {
     EXPECT_EQ(other.send(get(server.url()))->body, "n2");
 }
 
+TEST(Client, a_last_chunk_may_come_in_pieces) {
+    const Server server([&](int socket, int) {
+        Server::read_request(socket);
+        Server::say(socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+        for (const char* piece : {"0", "\r", "\n", "\r", "\n"}) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            Server::say(socket, piece);
+        }
+    });
+    Client client;
+    const auto response = client.send(get(server.url()));
+    ASSERT_TRUE(response) << response.error().message;
+    EXPECT_EQ(response->body, "hi");
+}
+
 TEST(Client, a_get_is_asked_again_when_a_kept_connection_dies_under_it_but_a_post_is_not) {
     Server server([&](int socket, int number) {
         (void)Server::read_request(socket);

@@ -166,6 +166,18 @@ TEST(Server, refuses_what_is_too_large_and_what_is_no_http) {
     EXPECT_EQ(client.send(post(*server, "x"))->status, 200);
 }
 
+// Beast asserted that such a chunk has five bytes, and the program ended.
+TEST(Server, a_last_chunk_may_come_in_pieces) {
+    const auto server = start(answer_plainly);
+    const Raw raw(server->port());
+    raw.say("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+    for (const char* piece : {"0", "\r", "\n", "\r", "\n"}) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        raw.say(piece);
+    }
+    EXPECT_TRUE(raw.hear().ends_with("POST /c  <closed>"));
+}
+
 TEST(Server, a_client_that_asks_first_is_told_to_go_on) {
     const auto server = start(answer_plainly);
     const Raw raw(server->port());
