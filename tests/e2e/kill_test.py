@@ -1,5 +1,6 @@
 """kill -9 at random instants during `retort run`, then the same command: the weights are those of a run that
-nothing interrupted, bit for bit, and no answer is asked twice but those in flight. Usage: kill_test.py [KILLS [SEED
+nothing interrupted, bit for bit, and no answer is asked twice but those in flight. The same for a logit cache and for the
+file that `export` writes, a fifth as often. Usage: kill_test.py [KILLS [SEED
 [RECIPE]]]; without a recipe, a small one with a tiny teacher of random weights is made. With one, the number of
 threads is the machine's, the time limit an hour."""
 
@@ -106,6 +107,53 @@ def finish(process, what, log):
         sys.exit(f"{what}: exit status {process.returncode}\n{log.read_text()[-4000:]}")
 
 
+def kill_one(command, made, seal, kills, rng, folder):
+    """One command killed so often at random instants, then once more: seal() of what it made is what it is otherwise."""
+    command = [RETORT, *map(str, command), "--threads", "2"]
+    environment = clean_environment(OMP_WAIT_POLICY="passive")
+
+    def begin():
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
+                                start_new_session=True)
+
+    start = time.monotonic()
+    process = begin()
+    if process.wait(timeout=3600) != 0:
+        sys.exit(f"{command[1]}: {process.stderr.read().decode()[-2000:]}")
+    length, expected = time.monotonic() - start, seal()
+    done = 0
+    shutil.rmtree(made) if made.is_dir() else made.unlink()
+    while done < kills:
+        process = begin()
+        try:
+            process.wait(timeout=rng.uniform(0.02, length))
+            if process.returncode != 0:
+                sys.exit(f"{command[1]} after {done} kills: {process.stderr.read().decode()[-2000:]}")
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            done += 1
+    process = begin()
+    if process.wait(timeout=3600) != 0:
+        sys.exit(f"{command[1]} after its kills: {process.stderr.read().decode()[-2000:]}")
+    if seal() != expected:
+        sys.exit(f"{command[1]}: what it makes after {kills} kills is not what it makes at once")
+    print(f"{' '.join(command[1:3])}: {length:.2f} s; after {kills} kills the same bytes", flush=True)
+
+
+def kill_cache_and_export(folder, whole, teacher, kills, rng):
+    cache, exported = folder / "cache", folder / "export.gguf"
+
+    def cache_seal():
+        return subprocess.run([RETORT, "cache", "show", str(cache), "--json"], capture_output=True, check=True).stdout
+
+    kill_one(["cache", "make", "--teacher", teacher, "--records", whole / "curate/train.jsonl", "--row-length", 512,
+              "--output", cache], cache, cache_seal, kills, rng, folder)
+    kill_one(["export", whole / "distill-distilled/model", "--output", exported], exported,
+             lambda: hashlib.sha256(exported.read_bytes()).hexdigest(), kills, rng, folder)
+
+
 def main():
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9)
@@ -155,6 +203,8 @@ def main():
             sys.exit(f"{len(again)} of {len(wanted)} answers were asked for, {twice} of them again; at most "
                      f"{in_flight} were in flight")
         print(f"after {kills} kills: bit-identical; {twice} answers asked again, of at most {in_flight} in flight")
+        if len(sys.argv) <= 3:
+            kill_cache_and_export(folder, folder / "whole", folder / "teacher", max(1, kills // 5), rng)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
