@@ -44,6 +44,7 @@ nlohmann::ordered_json to_json(const data::CacheHeader& header, const data::Cach
             {"bytes", summary.file_bytes},
             {"bytes_per_token", summary.bytes_per_token()},
             {"kept_mass", summary.kept_mass},
+            {"tail_kl_bound", summary.tail_kl_bound},
             {"entropy", summary.entropy}};
 }
 
@@ -71,6 +72,8 @@ Status show(const std::string& folder, bool json) {
     } else {
         fmt::print("  mass of the kept ids: {:.4f}, so {:.4f} in the tail\n", summary.kept_mass,
                    1 - summary.kept_mass);
+        fmt::print("  KL within the tail, which the cache does not know: at most {:.4f} nats a token\n",
+                   summary.tail_kl_bound);
     }
     fmt::print("  temperature {:g}, vocabulary {}, teacher {:.12}, tokenizer {:.12}\n", header.temperature,
                header.vocab_size, header.teacher_sha256, header.tokenizer_sha256);

@@ -1,6 +1,7 @@
 #include "data/logit_cache.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/hash.h"
@@ -226,8 +227,26 @@ Result<LogitCache> LogitCache::parse(std::span<const std::byte> bytes, bool part
     const double tokens = static_cast<double>(std::max<std::int64_t>(1, summary.tokens));
     summary.kept_mass /= tokens;
     summary.entropy /= tokens;
+    summary.tail_kl_bound /= tokens;
     return cache;
 }
+
+namespace {
+
+// No probability of the tail is above the least one kept, so Σ p log(p·n/m) over the n ids of its mass m is
+// at most m·log(least·n/m).
+double tail_kl_bound(const TokenEntries& entries, std::int64_t token, std::int64_t vocab) {
+    const auto at = static_cast<std::size_t>(token);
+    const auto begin = entries.starts[at];
+    const auto end = entries.starts[at + 1];
+    const auto mass = static_cast<double>(entries.tails[at]);
+    if (mass <= 0 || end == begin) return 0;
+    const auto least = static_cast<double>(entries.values[static_cast<std::size_t>(end - 1)]);
+    const auto others = static_cast<double>(vocab - (end - begin));
+    return mass * std::log(std::max(1.0, least * others / mass));
+}
+
+}  // namespace
 
 Status LogitCache::add(std::string_view frame) {
     if (frame.empty()) return fail(ErrorCode::format, "an empty frame");
@@ -258,6 +277,10 @@ Status LogitCache::add(std::string_view frame) {
     summary_.tokens += record.tokens;
     summary_.entries += static_cast<std::int64_t>(entries.ids.size());
     for (const float tail : entries.tails) summary_.kept_mass += 1.0 - static_cast<double>(tail);
+    if (header_.encoding == CacheEncoding::top_k) {
+        for (std::int64_t t = 0; t < record.tokens; ++t)
+            summary_.tail_kl_bound += tail_kl_bound(entries, t, header_.vocab_size);
+    }
     for (const float entropy : entries.entropies) summary_.entropy += static_cast<double>(entropy);
     hash_ = base::xxh3_64(frame, hash_);
     return {};

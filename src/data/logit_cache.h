@@ -68,6 +68,9 @@ struct CacheSummary {
     std::int64_t file_bytes = 0;  // frames, their headers included
     double kept_mass = 0;         // mean of 1 − tail; 1 for samples
     double entropy = 0;           // mean, for samples
+    // Mean of the most that KL(p‖p with its tail spread evenly) can be: what the tail bucket may hide. 0 for
+    // samples.
+    double tail_kl_bound = 0;
     bool complete = false;
 
     [[nodiscard]] double bytes_per_token() const {

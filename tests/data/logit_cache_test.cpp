@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -212,6 +213,48 @@ TEST(LogitDraw, keeps_the_largest_and_the_mass_of_the_rest) {
     EXPECT_NEAR(entries.tails[0], 1 - kept, 1e-6);
     const double least = static_cast<double>(entries.values[7]) * sum * (1 + 1e-6);
     EXPECT_EQ(std::count_if(p.begin(), p.end(), [&](double x) { return x >= least * (1 - 1e-5); }), 8);
+}
+
+// What a tail bucket hides, of distributions that are known whole, is below the bound that a cache reports,
+// and not by much where the tail is nearly even.
+TEST(LogitCache, bounds_what_its_tails_hide) {
+    for (const double deviation : {0.05, 1.0, 4.0}) {
+        const std::int64_t vocab = 300;
+        CacheHeader header = header_of(CacheEncoding::top_k, vocab);
+        const fs::path folder = scratch("tail");
+        double hidden = 0;
+        {
+            auto writer = LogitCacheWriter::open(folder, header);
+            ASSERT_TRUE(writer) << writer.error().message;
+            const Example example = example_of(1, 23);
+            TokenEntries entries;
+            const std::int64_t tokens = trained_targets(example);
+            for (std::int64_t t = 0; t < tokens; ++t) {
+                auto logits = random_logits(vocab, static_cast<std::uint64_t>(t) + 1, deviation);
+                std::vector<double> p(logits.begin(), logits.end());
+                keep_largest(logits.data(), vocab, 1.0, header.count, entries);
+                double sum = 0;
+                for (double& x : p) sum += x = std::exp(x);
+                std::sort(p.begin(), p.end());
+                double mass = 0;
+                const auto others = static_cast<std::size_t>(vocab - header.count);
+                for (std::size_t i = 0; i < others; ++i) mass += p[i] / sum;
+                for (std::size_t i = 0; i < others; ++i) {
+                    const double x = p[i] / sum;
+                    hidden +=
+                        x * std::log(x * static_cast<double>(others) / mass) / static_cast<double>(tokens);
+                }
+            }
+            ASSERT_TRUE(writer->append(example, entries));
+            ASSERT_TRUE(writer->finish());
+        }
+        const auto cache = LogitCache::open(folder);
+        ASSERT_TRUE(cache) << cache.error().message;
+        EXPECT_GT(cache->summary().tail_kl_bound, hidden);
+        if (deviation < 0.1) {
+            EXPECT_LT(cache->summary().tail_kl_bound, hidden + 0.2);
+        }
+    }
 }
 
 // 10,000 caches of one token, N = 50: the mean gradient is that of the whole distribution. A coordinate
