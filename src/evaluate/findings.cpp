@@ -208,6 +208,12 @@ std::string summary_of(const ComparisonReport& report) {
         summary += fmt::format(" It passes the task's check for {} of the prompts{}.", task,
                                of_teacher.empty() ? "" : ", the teacher for " + of_teacher);
     }
+    const std::string speed = value_with_interval(distilled, "tokens_per_second");
+    const std::string speed_of_teacher =
+        value_with_interval(of_role(report, Role::teacher), "tokens_per_second");
+    if (!speed.empty() && !speed_of_teacher.empty()) {
+        summary += fmt::format(" It writes {} tokens/s, the teacher {}.", speed, speed_of_teacher);
+    }
     return summary;
 }
 
