@@ -4,9 +4,12 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/export_card.h"
 #include "cli/export_model.h"
 #include "cli/model_path.h"
 #include "data/lineage.h"
+#include "data/manifest.h"
+#include "formats/json.h"
 #include "text/text_model.h"
 #include "train/model_files.h"
 
@@ -21,6 +24,24 @@ Result<tensor::DType> dtype_from_name(std::string_view name) {
     }
     return fail(ErrorCode::invalid_argument,
                 "type \"{}\" cannot be written; use f32, f16, bf16, q8_0, q4_0 or q4_1", name);
+}
+
+// A card that lies beside the model goes on to what is made of it; of what `distill` left, what it trained
+// on.
+Result<data::ModelCard> card_of(const std::filesystem::path& model) {
+    std::error_code code;
+    if (std::filesystem::exists(data::card_path(model), code)) return data::read_model_card(model);
+    data::ModelCard card;
+    const std::filesystem::path report = model.parent_path() / "distill.json";
+    if (!std::filesystem::exists(report, code)) return card;
+    RETORT_TRY(const formats::Json json, formats::read_json_file(report));
+    RETORT_TRY(card.teacher, formats::json_string(json, "teacher", std::string()));
+    RETORT_TRY(card.training, formats::json_string(json, "objective", std::string()));
+    RETORT_TRY(const std::string records, formats::json_string(json, "records", std::string()));
+    if (!records.empty() && std::filesystem::exists(data::manifest_path(records), code)) {
+        RETORT_TRY(card.records.emplace_back(), data::card_records("train", records));
+    }
+    return card;
 }
 
 }  // namespace
@@ -65,6 +86,10 @@ void add_export(Commands& commands) {
             const std::string name = options->name.empty() ? model_display_name(model) : options->name;
             RETORT_CHECK(
                 export_model(model, options->format, options->type, options->output, name, options->licence));
+            RETORT_TRY(data::ModelCard card, card_of(model));
+            card.name = name;
+            if (!options->licence.empty()) card.licence = options->licence;
+            RETORT_CHECK(write_export_papers(options->output, std::move(card)));
             fmt::print("{}\n", options->output);
             return {};
         });

@@ -5,9 +5,11 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "cli/commands.h"
 #include "cli/compare_models.h"
 #include "cli/conversation.h"
+#include "cli/export_card.h"
 #include "cli/export_model.h"
 #include "cli/loaded_model.h"
 #include "cli/model_path.h"
@@ -41,7 +43,9 @@ class Run {
         for (const RecipeVariant& variant : recipe_.variants) RETORT_CHECK(distill_variant(variant));
         RETORT_CHECK(export_students());
         RETORT_CHECK(compare());
-        return evaluate::read_report(report_folder() / "report.json");
+        RETORT_TRY(evaluate::ComparisonReport report, evaluate::read_report(report_folder() / "report.json"));
+        RETORT_CHECK(write_cards(report));
+        return report;
     }
 
     [[nodiscard]] fs::path report_folder() const { return folder_.path() / "evaluate"; }
@@ -339,6 +343,46 @@ class Run {
         return name == "before" ? start_model() : folder_.path() / ("distill-" + name) / "model";
     }
 
+    // Beside what is shipped: what it was made of, and what was measured. Not of a stage, as the figures are
+    // known only after the last; written anew each time.
+    Status write_cards(const evaluate::ComparisonReport& report) {
+        data::ModelCard card;
+        card.name = recipe_.name;
+        card.licence = teacher_licence_;
+        card.teacher = model_name();
+        card.teacher_files = base::trimmed(teacher_hash_);
+        card.recipe_sha256 = base::sha256_hex(recipe_.text);
+        for (const RecipeVariant* one = &recipe_.variants.back(); one != nullptr;
+             one = find_variant(one->after)) {
+            const DistillSettings& settings = one->settings;
+            card.training = fmt::format("{} ({}){}{}", one->name,
+                                        settings.is_on_policy
+                                            ? train::on_policy_name(settings.on_policy.kind)
+                                            : train::objective_name(settings.options.train.objective.kind),
+                                        card.training.empty() ? "" : ", then ", card.training);
+        }
+        RETORT_TRY(card.records.emplace_back(), data::card_records("train", train_records()));
+        if (recipe_.curate.validation_share > 0) {
+            RETORT_TRY(card.records.emplace_back(), data::card_records("validation", validation_records()));
+        }
+        if (!recipe_.has_problems) {
+            RETORT_TRY(card.records.emplace_back(), data::card_records("test", test_records()));
+        }
+        card.figures = card_figures(report);
+        const std::string last = recipe_.variants.back().name;
+        RETORT_CHECK(write_export_papers(shipped(last), card));
+        for (const RecipeExport& one : recipe_.exports) {
+            const fs::path exported = export_path(last, one);
+            if (exported != shipped(last)) RETORT_CHECK(write_export_papers(exported, card));
+        }
+        return {};
+    }
+
+    [[nodiscard]] fs::path export_path(const std::string& variant, const RecipeExport& one) const {
+        return folder_.path() / "export" /
+               fmt::format("{}-{}{}", variant, one.type, one.format == "gguf" ? ".gguf" : "");
+    }
+
     // Every student in the type that sizes and speeds are compared in; the last variant in what the recipe
     // asks for.
     Status export_students() {
@@ -349,13 +393,12 @@ class Run {
         }
         for (const RecipeExport& one : recipe_.exports)
             inputs["exports"].push_back(one.format + ":" + one.type);
-        const auto work = [&](const fs::path& folder) -> Status {
+        const auto work = [&](const fs::path&) -> Status {
             const std::string last = recipe_.variants.back().name;
             RETORT_CHECK(export_model(variant_model(last), "gguf", recipe_.ship_type, shipped(last),
                                       recipe_.name, teacher_licence_));
             for (const RecipeExport& one : recipe_.exports) {
-                const fs::path target =
-                    folder / fmt::format("{}-{}{}", last, one.type, one.format == "gguf" ? ".gguf" : "");
+                const fs::path target = export_path(last, one);
                 if (target == shipped(last)) continue;
                 RETORT_CHECK(export_model(variant_model(last), one.format, one.type, target, recipe_.name,
                                           teacher_licence_));

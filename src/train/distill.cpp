@@ -279,6 +279,7 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
     const nlohmann::ordered_json json = {
         {"teacher", options.teacher.string()},
         {"start", start_name(options.start)},
+        {"records", options.records.string()},
         {"kept_layers", report.kept_layers},
         {"objective", objective_name(options.train.objective.kind)},
         {"temperature", options.train.objective.temperature},
