@@ -56,6 +56,14 @@ Status write_modelfile(const fs::path& gguf) {
 Status write_export_papers(const fs::path& exported, data::ModelCard card) {
     card.program = "retort " RETORT_VERSION;
     card.date = base::utc_now();
+    // Said again it keeps its date, so that the folder keeps its hash.
+    if (const auto before = data::read_model_card(exported)) {
+        data::ModelCard same = *before;
+        same.date = card.date;
+        same.files.clear();
+        card.files.clear();
+        if (same == card) card.date = before->date;
+    }
     std::error_code code;
     if (!fs::is_directory(exported, code)) RETORT_CHECK(write_modelfile(exported));
     return data::write_model_card(exported, std::move(card));
