@@ -166,9 +166,14 @@ class Run {
             RETORT_TRY(const base::Sha256 hash, base::sha256_file(recipe_.verifier));
             inputs["verifier"] = base::to_hex(hash);
         }
+        for (const fs::path& source : recipe_.sources) {
+            RETORT_TRY(const std::string hash, data::hash_of_path(source));
+            inputs["sources"].push_back(hash);
+        }
         const auto work = [&](const fs::path& folder) -> Status {
             curate::CurateOptions options = recipe_.curate;
             options.inputs = {folder_.path() / "collect"};
+            options.inputs.insert(options.inputs.end(), recipe_.sources.begin(), recipe_.sources.end());
             options.output = folder;
             options.quiet = quiet_;
             RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));

@@ -64,6 +64,8 @@ Status read_curate(const TomlTable& table, Recipe& recipe) {
     RETORT_TRY(curate.language, table.string_or("language", curate.language));
     RETORT_TRY(curate.validation_share, table.number_or("validation_share", 0.0, 0, 1));
     RETORT_TRY(curate.test_share, table.number_or("test_share", 0.15, 0, 1));
+    RETORT_TRY(const auto sources, table.strings_or("sources", {}));
+    for (const std::string& source : sources) recipe.sources.push_back(beside(recipe, source));
     RETORT_TRY(const std::string verifier, table.string_or("verifier", ""));
     recipe.verifier = beside(recipe, verifier);
     if (!verifier.empty()) {

@@ -50,7 +50,8 @@ struct Recipe {
     collect::Budget budget;
 
     curate::CurateOptions curate;
-    std::filesystem::path verifier;  // empty: none
+    std::vector<std::filesystem::path> sources;  // records from elsewhere, beside those that are collected
+    std::filesystem::path verifier;              // empty: none
 
     DistillSettings student;  // [student] and what [distill] says for every variant
     std::vector<RecipeVariant> variants;

@@ -272,6 +272,23 @@ Result<std::vector<fs::path>> input_files(const CurateOptions& options) {
     return files;
 }
 
+// Terms go on with the records that name them.
+Status keep_terms(const std::vector<fs::path>& files, const fs::path& output) {
+    for (const fs::path& file : files) {
+        std::error_code error;
+        const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+        for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator();
+             at.increment(error)) {
+            const std::string name = at->path().filename().string();
+            if (!name.starts_with("terms-") || !at->is_regular_file(error)) continue;
+            if (fs::equivalent(folder, output, error)) continue;
+            RETORT_TRY(const std::string text, base::read_file(at->path(), std::size_t{1} << 20U));
+            RETORT_CHECK(base::write_file_atomic(output / name, std::string_view(text)));
+        }
+    }
+    return {};
+}
+
 // A line of dropped.jsonl: the record as it came, and why it went.
 std::string dropped_line(const Record& record, const Drop& drop) {
     Record copy = record;
@@ -333,6 +350,7 @@ Result<CurateReport> curate(const CurateOptions& options) {
         RETORT_TRY(report.splits[name], splits[i].records.commit());
     }
     RETORT_CHECK(dropped.commit());
+    RETORT_CHECK(keep_terms(files, options.output));
     RETORT_CHECK(
         base::write_file_atomic(options.output / "report.json", std::string_view(report_json(report))));
     progress.finish(fmt::format("{} kept", report.kept));

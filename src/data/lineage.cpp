@@ -27,7 +27,7 @@ Result<std::string> hash_of_path(const fs::path& path) {
     for (fs::directory_iterator at(path, error); !error && at != fs::directory_iterator();
          at.increment(error)) {
         const std::string name = at->path().filename().string();
-        if (at->is_regular_file(error) && name != file_name) files[name] = at->path();
+        if (at->is_regular_file(error) && name != file_name && name != "pull.json") files[name] = at->path();
     }
     if (error) return fail(ErrorCode::io, "{}: {}", path.string(), error.message());
     std::string lines;

@@ -24,8 +24,8 @@ struct Lineage {
     std::vector<LineageInput> inputs;
 };
 
-// Of a file its SHA-256; of a model's folder that of the lines "hash  name\n" of its regular files but
-// lineage.json, by name.
+// Of a file its SHA-256; of a model's folder that of the lines "hash  name\n" of its regular files, by
+// name, but of what is only said of it: lineage.json and pull.json.
 Result<std::string> hash_of_path(const std::filesystem::path& path);
 // With the hash, and the manifest's root where there is one; the path is made absolute.
 Result<LineageInput> lineage_input(std::string role, const std::filesystem::path& path);
