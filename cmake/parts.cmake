@@ -22,7 +22,7 @@ retort_part(collect USES api http data)
 retort_part(curate USES data text screen)
 retort_part(evaluate USES model generate api stats)
 retort_part(audit USES stats watermark escrow model generate api http data evaluate)
-retort_part(release USES evaluate screen data)
+retort_part(release USES evaluate screen data collect curate watermark escrow LINKS PkgConfig::sodium)
 
 retort_unite(retort_http 6)
 set_source_files_properties(src/http/client.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON) # Connection, Exchange: as async_client.cpp

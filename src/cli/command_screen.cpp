@@ -339,6 +339,7 @@ void add_screen(Commands& commands) {
                                  [](const CommonOptions&) -> Status { return {}; });
     add_index(commands, app);
     add_check(commands, app);
+    add_screen_provenance(commands, app);
 }
 
 }  // namespace retort::cli

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
 #include "cli/model_path.h"
+#include "release/bundle.h"
 #include "serve/accounts_admin.h"
 #include "serve/accounts_admission.h"
 #include "serve/server.h"
@@ -31,6 +32,7 @@ struct ServeOptions {
     std::string upstream_key_file;
     serve::UpstreamOptions upstream;
     std::string protected_index;
+    std::string required_keys;
     screen::GuardLimits limits;
 };
 
@@ -92,6 +94,18 @@ Status open_protected(ServeOptions& options) {
     return {};
 }
 
+// Only what a trusted key has sealed, every byte of it checked.
+Result<std::filesystem::path> signed_model(ServeOptions& options) {
+    RETORT_TRY(const std::vector<std::string> keys, release::read_public_keys(options.required_keys));
+    auto bundle = release::verify(options.model, keys);
+    if (!bundle) return fail_from(bundle.error(), "--require-signed");
+    if (bundle->model.empty()) {
+        return fail(ErrorCode::refused, "--require-signed: {} holds no model", options.model);
+    }
+    if (options.server.model_id.empty()) options.server.model_id = bundle->name;
+    return bundle->model;
+}
+
 // In front of other servers: no model of our own.
 Status run_upstream(ServeOptions& options, const CommonOptions& common) {
     for (const std::string& text : options.upstreams) {
@@ -127,8 +141,13 @@ Status run_serve(const ServeOptions& given, const CommonOptions& common) {
         return fail(ErrorCode::invalid_argument,
                     "give --model MODEL, or --upstream URL to stand in front of another server");
     }
-    RETORT_TRY(const std::filesystem::path path, resolve_model(options.model));
-    if (options.server.model_id.empty()) options.server.model_id = model_display_name(options.model);
+    std::filesystem::path path;
+    if (options.required_keys.empty()) {
+        RETORT_TRY(path, resolve_model(options.model));
+        if (options.server.model_id.empty()) options.server.model_id = model_display_name(options.model);
+    } else {
+        RETORT_TRY(path, signed_model(options));
+    }
     options.engine.cache_bytes = options.cache_megabytes << 20U;
     // Listens first, so that a port in use is known at once and /health says 503 while the weights load.
     RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
@@ -209,6 +228,11 @@ void add_serve(Commands& commands) {
         ->check(CLI::Range(0, 36500))
         ->type_name("N");
     app.add_flag("--log-bodies", options->accounts.log_bodies, "keep the requests' text in the event log");
+    app.add_option("--require-signed", options->required_keys,
+                   "serve only a bundle of `retort release sign` (--model FOLDER) that one of these public "
+                   "keys signed")
+        ->needs(model)
+        ->type_name("FILE");
     CLI::Option* works = app.add_option("--protected", options->protected_index,
                                         "index of `retort screen index`: an answer about to repeat a work is "
                                         "cut (finish_reason content_filter)")

@@ -26,7 +26,6 @@ struct Planned {
 // work.
 constexpr Planned planned[] = {
     {"audit", "was this model trained on that model's answers?"},
-    {"release", "the gate: measured against a policy, then signed"},
 };
 
 std::string_view group_title(Group group) {

@@ -1,0 +1,78 @@
+"""A student that knows a work by heart, behind `serve --protected`: the longest passage of the work in each of many sampled
+answers, told by a search of its own (words of letters and digits, runs of 8 words looked up in a table).
+    ten_thousand.py BASE_URL MODEL WORK.txt [--answers N] [--from WORD --words N]"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import random
+import re
+import unicodedata
+import urllib.request
+
+
+def words(text):
+    return re.findall(r"[^\W_]+", re.sub(r"['’`]", "", unicodedata.normalize("NFKD", text)).casefold())
+
+
+def longest(text, work, table):
+    best, said = 0, words(text)
+    for i in range(len(said) - 7):
+        for j in table.get(tuple(said[i:i + 8]), ()):
+            length = 8
+            while i + length < len(said) and j + length < len(work) and said[i + length] == work[j + length]:
+                length += 1
+            best = max(best, length)
+    return best
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("model")
+    parser.add_argument("work")
+    parser.add_argument("--answers", type=int, default=10000)
+    parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--words", type=int, default=1500)
+    options = parser.parse_args()
+    text = open(options.work, encoding="utf-8", errors="replace").read()
+    pieces = [m.span() for m in re.finditer(r"\S+", text)]
+    whole, table = words(text), collections.defaultdict(list)
+    for i in range(len(whole) - 7):
+        table[tuple(whole[i:i + 8])].append(i)
+    rng = random.Random(1)
+
+    def ask(number):
+        at = options.first + rng.randrange(options.words - 120)
+        prompt = text[pieces[at][0]:pieces[at + 35][1]]
+        body = {"model": options.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 300,
+                "temperature": (0.5, 0.8, 1.0, 1.2)[number % 4], "seed": number, "stream": number % 2 == 1}
+        request = urllib.request.Request(options.url + "/chat/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            heard = answer.read().decode()
+        if not body["stream"]:
+            choice = json.loads(heard)["choices"][0]
+            return choice["message"]["content"], choice["finish_reason"]
+        said, reason = "", None
+        for line in heard.splitlines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    said += choice["delta"].get("content") or ""
+                    reason = choice.get("finish_reason") or reason
+        return said, reason
+
+    reasons, lengths = collections.Counter(), collections.Counter()
+    longest_characters = 0
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for said, reason in pool.map(ask, range(options.answers)):
+            reasons[reason] += 1
+            lengths[longest(said, whole, table)] += 1
+            longest_characters = max(longest_characters, len(said))
+    print(f"{options.answers} answers, half of them streams: {dict(reasons)}")
+    print(f"longest passage of the work in any: {max(lengths)} words; more than 49 in {sum(n for k, n in lengths.items() if k > 49)}")
+    print("passages by length:", ", ".join(f"{k}: {lengths[k]}" for k in sorted(lengths)))
+
+
+main()
