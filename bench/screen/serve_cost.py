@@ -20,9 +20,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--swap", action="store_true", help="start the guarded server first")
+    parser.add_argument("--same", action="store_true", help="guard neither: what the comparison itself does")
     options = parser.parse_args()
     servers = {}
-    for name, more in (("without", []), ("with", ["--protected", options.index])):
+    order = [("without", []), ("with", [] if options.same else ["--protected", options.index])]
+    for name, more in reversed(order) if options.swap else order:
         process = subprocess.Popen([options.retort, "serve", "--model", options.model, "--name", "m", "--port", "0", "--json",
                                     "--sequences", str(options.requests), *more], stdout=subprocess.PIPE, text=True)
         servers[name] = (process, json.loads(process.stdout.readline())["base_url"])

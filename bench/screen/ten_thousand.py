@@ -50,7 +50,7 @@ def main():
                 "temperature": (0.5, 0.8, 1.0, 1.2)[number % 4], "seed": number, "stream": number % 2 == 1}
         request = urllib.request.Request(options.url + "/chat/completions", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=600) as answer:
+        with urllib.request.urlopen(request, timeout=3600) as answer:
             heard = answer.read().decode()
         if not body["stream"]:
             choice = json.loads(heard)["choices"][0]
@@ -65,8 +65,12 @@ def main():
 
     reasons, lengths = collections.Counter(), collections.Counter()
     longest_characters = 0
+    done = 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         for said, reason in pool.map(ask, range(options.answers)):
+            done += 1
+            if done % 500 == 0:
+                print(f"{done} answers, longest so far {max(lengths, default=0)} words", flush=True)
             reasons[reason] += 1
             lengths[longest(said, whole, table)] += 1
             longest_characters = max(longest_characters, len(said))
