@@ -162,6 +162,28 @@ const VIEWS = {
       element('section', {}, element('h2', {}, wanted ? 'Change a plan' : 'New plan'), planForm(plan))];
   },
 
+  async guard() {
+    const [answer, accounts] = await Promise.all([api('GET', 'guard?limit=1000'), list('accounts')]);
+    const names = new Map(accounts.map((account) => [account.id, account.name]));
+    const verdicts = answer.data.filter((each) => each.kind === 'verdict');
+    const starts = spanStarts('day', COUNTS.day);
+    const days = starts.map((start) => ({label: spanLabel('day', start), value: verdicts.filter((each) => each.time >= start && each.time < start + 86400).length}));
+    const rows = answer.data.slice(0, 200).map(({number, time, kind, entry}) => [String(number), when(time), kind,
+      kind === 'verdict' ? [`${entry.level}${entry.dry_run ? ' (dry run)' : ''}`, entry.held_back ? element('div', {class: 'soft'}, entry.held_back) : null] : '',
+      kind === 'verdict' ? `${entry.accounts_raised} of ${entry.cluster_accounts}` : names.get(entry.account) ?? entry.account ?? '',
+      kind === 'verdict' ? evidenceOf(entry) : entry.reason ?? entry.text ?? '']);
+    const marks = answer.marks.map((mark) => {
+      const name = names.get(mark.account) ?? mark.account;
+      return [[name, element('div', {class: 'soft'}, element('code', {}, mark.account))], mark.allowed ? `allowed by ${mark.allowed_by}: ${mark.allowed}` : mark.level,
+        takenBy(mark), mark.appeal ? `appeal: ${mark.appeal}` : mark.reason, mark.allowed ? button('End', `End the allowance of ${name}`, () => decide(mark.account, name, 'disallow'))
+          : button('Allow', `Allow ${name}`, () => decide(mark.account, name, 'allow'))];
+    });
+    return [element('section', {}, element('h2', {}, 'Verdicts'), chart('Verdicts by day', days, 'bar'), clusterGraph(verdicts.slice(0, 12), names)),
+      element('section', {}, table('Marked accounts', [['Account'], ['Stands'], ['Taken'], ['Why'], ['']], marks)),
+      element('section', {}, table('Trail, the newest first', [['Entry'], ['Time'], ['Kind'], ['Level'], ['Accounts'], ['Why']], rows),
+        answer.head.entries ? element('p', {class: 'soft'}, 'Head, for ', element('code', {}, 'retort guard verify'), ': ', element('code', {}, `${answer.head.entries}:${answer.head.hash}`)) : null)];
+  },
+
   async terms() {
     const rows = (await list('terms')).map((each) => [each.version, when(each.created), element('code', {}, each.text_sha256)]);
     return [element('section', {}, table('Terms', [['Version'], ['Published'], ['SHA-256 of the text']], rows)),
@@ -220,7 +242,7 @@ function planForm(plan) {
   const limits = UNITS.flatMap((unit) => SPANS.map((span) => `${unit}_per_${span}`));
   return form('Save the plan', (data) => act('The plan is saved.', () => api('POST', 'plans', {
     name: data.get('name'), models: data.get('models').split(',').map((name) => name.trim()).filter(Boolean), terms: data.get('terms'),
-    reasoning: data.get('reasoning'), logprobs: data.has('logprobs'), training_on_outputs: data.has('training_on_outputs'),
+    reasoning: data.get('reasoning'), logprobs: data.has('logprobs'), prompt_logprobs: data.has('prompt_logprobs'), training_on_outputs: data.has('training_on_outputs'),
     prompt_price: Number(data.get('prompt_price') || 0), completion_price: Number(data.get('completion_price') || 0),
     reserved_completion_tokens: Number(data.get('reserved_completion_tokens') || 0),
     limits: Object.fromEntries(limits.filter((name) => data.get(name) !== '').map((name) => [name, Number(data.get(name))]))})),
@@ -229,6 +251,7 @@ function planForm(plan) {
     labelled('Reasoning', select('reasoning', [['full'], ['summarised'], ['withheld']], plan.reasoning)),
     labelled('Terms to accept; none: the newest', input({name: 'terms', value: plan.terms ?? ''})),
     labelled('Logprobs', input({name: 'logprobs', type: 'checkbox', checked: plan.logprobs})),
+    labelled('Logprobs of echoed prompts', input({name: 'prompt_logprobs', type: 'checkbox', checked: plan.prompt_logprobs})),
     labelled('May train on answers', input({name: 'training_on_outputs', type: 'checkbox', checked: plan.training_on_outputs}))),
   element('fieldset', {}, element('legend', {}, 'Limits; money in millionths of a dollar'), element('div', {class: 'grid'},
     ...limits.map((name) => number(name, name.replaceAll('_', ' '), plan.limits[name] ?? '')))),
@@ -279,6 +302,23 @@ async function drawLive(holder) {
   for (const [name, value] of now) if (name.startsWith('upstream_up{')) facts.push([name.slice(13, -2), value ? 'up' : 'down']);
   holder.replaceChildren(element('dl', {class: 'tiles'}, ...facts.map(([name, value]) => element('div', {}, element('dt', {}, name), element('dd', {}, String(value))))),
     chart('Tokens out a second, these two minutes', state.samples.map((sample, i) => ({label: i === state.samples.length - 1 ? 'now' : '', value: sample.tokens})), 'line'));
+}
+
+function evidenceOf(entry) {
+  const strong = Object.entries(entry.evidence ?? {}).filter(([, z]) => z > 3).sort((a, b) => b[1] - a[1]).slice(0, 5);
+  return `${entry.detector}, p ${entry.p.toExponential(1)}${strong.map(([name, z]) => `, ${name.replaceAll('_', ' ')} ${z.toFixed(0)}`).join('')}`;
+}
+function takenBy(mark) {
+  return [mark.review && 'review', mark.requests_per_minute >= 0 && `${mark.requests_per_minute} requests a minute`, mark.tokens_per_day >= 0 && `${mark.tokens_per_day.toLocaleString('en')} tokens a day`,
+    mark.no_logprobs && 'no logprobs', mark.reasoning && `reasoning ${mark.reasoning}`, mark.watermark && 'watermark', mark.twins > 1 && `twins × ${mark.twins}`].filter(Boolean).join(', ') || 'nothing';
+}
+async function decide(account, name, action) {
+  const reason = input({name: 'reason', required: true, maxlength: 500});
+  const by = input({name: 'by', required: true, maxlength: 200});
+  const fields = action === 'allow' ? [labelled('Reason', reason), labelled('By', by)] : [labelled('By', by)];
+  if (await ask(`${action === 'allow' ? 'Allow' : 'End the allowance of'} ${name}?`, action === 'allow' ? 'Allow' : 'End', ...fields)) {
+    act(action === 'allow' ? 'The account is allowed.' : 'The allowance is ended.', () => api('POST', `accounts/${account}/${action}`, {reason: reason.value, by: by.value}));
+  }
 }
 
 // Again and again, for as long as the view is shown and somebody can see it.

@@ -73,3 +73,38 @@ function spanLabel(per, start) {
   const text = new Date(start * 1000).toISOString();
   return per === 'month' ? text.slice(0, 7) : per === 'day' ? text.slice(5, 10) : text.slice(11, 16);
 }
+
+// Which accounts stand in which verdicts: each verdict is a hub with its accounts around it; an account of several
+// verdicts is one dot with several lines.
+function clusterGraph(verdicts, names) {
+  const shownEach = 40;
+  if (!verdicts.length) return element('p', {class: 'empty'}, 'Clusters: none yet.');
+  const height = 360;
+  const picture = shape('svg', {viewBox: `0 0 ${CHART.width} ${height}`, role: 'img',
+    'aria-label': `Clusters of the newest ${verdicts.length} verdicts; the table below tells the same`});
+  const dots = new Map();
+  const lines = [];
+  verdicts.forEach(({entry}, i) => {
+    const columns = Math.ceil(Math.sqrt(verdicts.length * 2));
+    const rows = Math.ceil(verdicts.length / columns);
+    const hub = {x: (i % columns + 0.5) * CHART.width / columns, y: (Math.floor(i / columns) + 0.5) * height / rows};
+    const radius = Math.min(CHART.width / columns, height / rows) * 0.4;
+    const accounts = (entry.accounts ?? []).slice(0, shownEach);
+    accounts.forEach((account, j) => {
+      const angle = 2 * Math.PI * j / accounts.length;
+      if (!dots.has(account)) dots.set(account, {x: hub.x + radius * Math.cos(angle), y: hub.y + radius * Math.sin(angle), account});
+      const dot = dots.get(account);
+      lines.push(shape('line', {class: 'grid-line', x1: hub.x, y1: hub.y, x2: dot.x, y2: dot.y}));
+    });
+    const circle = shape('circle', {class: 'bar', cx: hub.x, cy: hub.y, r: 7});
+    circle.append(shape('title', {}, `verdict ${entry.verdict}: ${entry.level}, ${entry.accounts_raised} accounts`));
+    lines.push(circle, shape('text', {x: hub.x, y: hub.y - 10, 'text-anchor': 'middle'}, `${entry.level} ${entry.verdict}`));
+  });
+  picture.append(...lines);
+  for (const dot of dots.values()) {
+    const circle = shape('circle', {class: 'bar', cx: dot.x, cy: dot.y, r: 3});
+    circle.append(shape('title', {}, names.get(dot.account) ?? dot.account));
+    picture.append(circle);
+  }
+  return picture;
+}

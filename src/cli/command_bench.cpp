@@ -1,3 +1,4 @@
+#include "cli/command_guard_lab.h"
 #include "cli/commands.h"
 
 namespace retort::cli {
@@ -15,6 +16,7 @@ void add_bench(Commands& commands) {
     add_bench_speculate(commands, bench);
     add_bench_batch(commands, bench);
     add_bench_load(commands, bench);
+    add_bench_guard(commands, bench);
 }
 
 }  // namespace retort::cli

@@ -16,26 +16,26 @@ namespace retort::cli {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct GuardOptions {
     std::string log;
     std::int64_t shown = 20;
 };
 
-Json evidence_json(std::span<const float> z) {
-    Json out = Json::object();
+OrderedJson evidence_json(std::span<const float> z) {
+    OrderedJson out = OrderedJson::object();
     for (std::size_t k = 0; k < guard::evidence_kinds; ++k) out[std::string(guard::evidence_name(k))] = z[k];
     return out;
 }
 
-Json accounts_json(const std::vector<store::ShortHash>& accounts) {
-    Json out = Json::array();
+OrderedJson accounts_json(const std::vector<store::ShortHash>& accounts) {
+    OrderedJson out = OrderedJson::array();
     for (const store::ShortHash& account : accounts) out.push_back(base::to_hex(account));
     return out;
 }
 
-Json verdict_json(const guard::Verdict& verdict) {
+OrderedJson verdict_json(const guard::Verdict& verdict) {
     return {{"verdict", verdict.sequence},
             {"time_ms", verdict.time_ms},
             {"level", guard::level_name(verdict.level)},
@@ -118,12 +118,12 @@ Status show_clusters(const GuardOptions& options, const CommonOptions& common) {
         for (const std::uint32_t member : cluster.members) accounts.push_back(guard.accounts()[member].id);
         const double p = guard.null(guard::Detector::cluster).p_value(cluster.score, 1);
         if (common.json) {
-            fmt::print("{}\n", Json{{"accounts", accounts_json(accounts)},
-                                    {"requests", cluster.requests},
-                                    {"dispersed_texts", cluster.dispersed},
-                                    {"score", cluster.score},
-                                    {"p", p},
-                                    {"evidence", evidence_json(cluster.z)}}
+            fmt::print("{}\n", OrderedJson{{"accounts", accounts_json(accounts)},
+                                           {"requests", cluster.requests},
+                                           {"dispersed_texts", cluster.dispersed},
+                                           {"score", cluster.score},
+                                           {"p", p},
+                                           {"evidence", evidence_json(cluster.z)}}
                                    .dump());
             continue;
         }
@@ -164,6 +164,7 @@ void add_guard(Commands& commands) {
     list.add_option("--top", options->shown, "how many")->check(CLI::Range(1, 1'000'000))->type_name("N");
     commands.add_json_option(list);
     add_guard_watch(commands, guard);
+    add_guard_explain(commands, guard);
     add_guard_lab(commands, guard);
 }
 

@@ -11,12 +11,13 @@
 #include "base/log.h"
 #include "laboratory/evaluation.h"
 #include "laboratory/traffic.h"
+#include "serve/accounts_admission.h"
 
 namespace retort::cli {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct GuardLabOptions {
     std::string prompts;
@@ -33,6 +34,8 @@ struct GuardLabOptions {
     std::vector<std::string> families;
     std::string report;
     bool show_log = false;
+    std::string store;
+    bool bodies = false;
 };
 
 Result<laboratory::Attack> family_named(const std::string& name) {
@@ -66,11 +69,11 @@ Result<laboratory::CampaignOptions> campaign_named(const std::string& text, std:
 
 void add_label(std::string& out, const laboratory::Person& person, std::string_view kind, bool attacker,
                std::uint64_t group) {
-    out += Json{{"account", base::to_hex(laboratory::account_hash(person.number))},
-                {"attacker", attacker},
-                {"kind", kind},
-                {"group", group},
-                {"plan", person.plan}}
+    out += OrderedJson{{"account", base::to_hex(laboratory::account_hash(person.number))},
+                       {"attacker", attacker},
+                       {"kind", kind},
+                       {"group", group},
+                       {"plan", person.plan}}
                .dump() +
            "\n";
 }
@@ -81,6 +84,11 @@ Status make_traffic(const GuardLabOptions& options, const CommonOptions& common)
     wanted.seed = options.seed;
     wanted.people = static_cast<std::size_t>(options.people);
     wanted.days = static_cast<std::int32_t>(options.weeks * 7);
+    wanted.bodies = options.bodies;
+    if (!options.store.empty()) {
+        RETORT_TRY(const store::Secret secret, serve::store_secret(options.store, ""));
+        wanted.key = guard::sketch_key(secret);
+    }
     const laboratory::Traffic traffic(library, wanted);
     const auto first =
         static_cast<std::int32_t>(options.attack_day >= 0 ? options.attack_day : (options.weeks - 1) * 7);
@@ -104,7 +112,7 @@ Status make_traffic(const GuardLabOptions& options, const CommonOptions& common)
                       campaign.options().number);
     }
     RETORT_CHECK(base::write_file_atomic(folder / "labels.jsonl", labels));
-    Json sets = Json::array();
+    OrderedJson sets = OrderedJson::array();
     for (const laboratory::PromptSet& set : library.sets)
         sets.push_back({{"set", set.name},
                         {"source", set.source},
@@ -136,10 +144,10 @@ Status make_traffic(const GuardLabOptions& options, const CommonOptions& common)
         }
         progress.finish();
     }
-    const Json manifest = {{"seed", options.seed},   {"people", traffic.people().size()},
-                           {"weeks", options.weeks}, {"campaigns", options.campaigns},
-                           {"attack_day", first},    {"events", count},
-                           {"prompt_sets", sets}};
+    const OrderedJson manifest = {{"seed", options.seed},   {"people", traffic.people().size()},
+                                  {"weeks", options.weeks}, {"campaigns", options.campaigns},
+                                  {"attack_day", first},    {"events", count},
+                                  {"prompt_sets", sets}};
     RETORT_CHECK(base::write_file_atomic(folder / "manifest.json", manifest.dump(1) + "\n"));
     if (common.json) {
         fmt::print("{}\n", manifest.dump());
@@ -172,7 +180,7 @@ Status judge(const GuardLabOptions& options, const CommonOptions& common) {
     if (options.show_log)
         for (const std::string& line : result.log) fmt::print("{}\n", line);
     if (common.json) {
-        Json campaigns = Json::array();
+        OrderedJson campaigns = OrderedJson::array();
         for (const auto& each : result.campaigns)
             campaigns.push_back({{"family", laboratory::attack_name(each.family)},
                                  {"keys", each.keys},
@@ -181,10 +189,10 @@ Status judge(const GuardLabOptions& options, const CommonOptions& common) {
                                  {"requests", each.guard.requests},
                                  {"detector", each.detector},
                                  {"p_at_one_percent", each.p_at_one_percent}});
-        fmt::print("{}\n", Json{{"honest_accounts", result.honest_accounts},
-                                {"honest_events", result.honest_events},
-                                {"campaigns", campaigns},
-                                {"report", text}}
+        fmt::print("{}\n", OrderedJson{{"honest_accounts", result.honest_accounts},
+                                       {"honest_events", result.honest_events},
+                                       {"campaigns", campaigns},
+                                       {"report", text}}
                                .dump());
     } else {
         fmt::print("{}", text);
@@ -225,6 +233,11 @@ void add_guard_lab(Commands& commands, CLI::App& guard) {
                    "when campaigns begin; the last week's first if not given")
         ->check(CLI::Range(0, 10'000))
         ->type_name("DAY");
+    lab.add_flag("--bodies", options->bodies,
+                 "events carry their requests' bodies, for `retort guard explain`");
+    lab.add_option("--store", options->store,
+                   "sketches are made with this SQLite store's secret, as its server's are")
+        ->type_name("STORE");
     CLI::App& evaluate = commands.add_nested(
         guard, "evaluate", "detection, false alarms and other detectors beside ours, on laboratory traffic",
         {"retort guard evaluate --prompts prompts --people 10500 --weeks 14"},

@@ -1,4 +1,5 @@
-// The subcommands of `retort guard` that make and judge laboratory traffic.
+// The subcommands of `retort guard` that make and judge laboratory traffic and explain clusters; its
+// benchmark.
 #pragma once
 
 #include "cli/commands.h"
@@ -6,5 +7,7 @@
 namespace retort::cli {
 
 void add_guard_lab(Commands& commands, CLI::App& guard);
+void add_guard_explain(Commands& commands, CLI::App& guard);
+void add_bench_guard(Commands& commands, CLI::App& bench);
 
 }  // namespace retort::cli

@@ -17,7 +17,7 @@ namespace retort::cli {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct GuardWatchOptions {
     std::string store = "retort.db";
@@ -107,9 +107,9 @@ Status watch_log(GuardWatchOptions options, const CommonOptions& common) {
     } while (!options.once && !base::interrupted());
     RETORT_CHECK(follower->checkpoint());
     if (common.json && options.once) {
-        fmt::print("{}\n", Json{{"events", follower->guard().events()},
-                                {"accounts", follower->guard().accounts().size()},
-                                {"verdicts", follower->guard().verdicts()}}
+        fmt::print("{}\n", OrderedJson{{"events", follower->guard().events()},
+                                       {"accounts", follower->guard().accounts().size()},
+                                       {"verdicts", follower->guard().verdicts()}}
                                .dump());
     }
     return {};
@@ -119,7 +119,7 @@ Status apply_policy(const GuardWatchOptions& options, const CommonOptions& commo
     RETORT_TRY(const auto store, open_guard_store(options));
     RETORT_TRY(const std::size_t changed, store->enforcer->apply_again(guard_time()));
     if (common.json) {
-        fmt::print("{}\n", Json{{"accounts_changed", changed}}.dump());
+        fmt::print("{}\n", OrderedJson{{"accounts_changed", changed}}.dump());
     } else if (!common.quiet) {
         fmt::print("{} accounts' marks are changed\n", changed);
     }
@@ -131,8 +131,8 @@ Status show_trail(const GuardWatchOptions& options, const CommonOptions& common)
     RETORT_TRY(const auto entries, store->enforcer->marks().trail(options.from, options.count));
     for (const store::TrailEntry& entry : entries) {
         if (common.json) {
-            Json line = {{"number", entry.number}, {"time", entry.time}, {"kind", entry.kind}};
-            line["entry"] = Json::parse(entry.body, nullptr, false);
+            OrderedJson line = {{"number", entry.number}, {"time", entry.time}, {"kind", entry.kind}};
+            line["entry"] = OrderedJson::parse(entry.body, nullptr, false);
             line["hash"] = entry.hash;
             fmt::print("{}\n", line.dump());
         } else {
@@ -155,7 +155,7 @@ Status verify_trail(const GuardWatchOptions& options, const CommonOptions& commo
     }
     RETORT_TRY(const store::TrailHead head, store->enforcer->marks().verify(expected));
     if (common.json) {
-        fmt::print("{}\n", Json{{"entries", head.entries}, {"head", head.hash}}.dump());
+        fmt::print("{}\n", OrderedJson{{"entries", head.entries}, {"head", head.hash}}.dump());
     } else if (!common.quiet) {
         fmt::print("{} entries, none touched; note this to see later that none was cut off:\n{}:{}\n",
                    head.entries, head.entries, head.hash);
@@ -170,7 +170,7 @@ auto on_account(const std::shared_ptr<GuardWatchOptions>& options, Work work) {
         RETORT_TRY(const auto store, open_guard_store(*options));
         RETORT_CHECK(work(*options, *store->enforcer));
         if (common.json) {
-            fmt::print("{}\n", Json{{"account", options->account}}.dump());
+            fmt::print("{}\n", OrderedJson{{"account", options->account}}.dump());
         } else if (!common.quiet) {
             fmt::print("done\n");
         }

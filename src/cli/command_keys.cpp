@@ -16,7 +16,7 @@ namespace retort::cli {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct KeysOptions {
     std::string store = "retort.db";
@@ -48,9 +48,9 @@ Result<OpenStore> open_store(const KeysOptions& options) {
     return out;
 }
 
-void print(const CommonOptions& common, const Json& json, const std::string& text) {
+void print(const CommonOptions& common, const OrderedJson& json, const std::string& text) {
     if (common.json) {
-        fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+        fmt::print("{}\n", json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
     } else if (!common.quiet) {
         fmt::print("{}", text);
     }
@@ -73,7 +73,7 @@ auto with_store(const std::shared_ptr<KeysOptions>& options, Work work) {
 Status list_accounts(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
                      store::Database&) {
     RETORT_TRY(const auto all, accounts.accounts());
-    Json json = Json::array();
+    OrderedJson json = OrderedJson::array();
     std::string text;
     for (const store::Account& account : all) {
         json.push_back(store::to_json(account));
@@ -89,7 +89,7 @@ Status list_accounts(const KeysOptions&, const CommonOptions& common, store::Acc
 Status list_keys(const KeysOptions& options, const CommonOptions& common, store::Accounts& accounts,
                  store::Database&) {
     RETORT_TRY(const auto all, accounts.keys(options.account));
-    Json json = Json::array();
+    OrderedJson json = OrderedJson::array();
     std::string text;
     for (const store::Key& key : all) {
         json.push_back(store::to_json(key));
@@ -104,7 +104,7 @@ Status list_keys(const KeysOptions& options, const CommonOptions& common, store:
 Status list_plans(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
                   store::Database&) {
     RETORT_TRY(const auto all, accounts.plans());
-    Json json = Json::array();
+    OrderedJson json = OrderedJson::array();
     std::string text;
     for (const store::Plan& plan : all) {
         json.push_back(store::to_json(plan));
@@ -130,7 +130,7 @@ Status set_plan(const KeysOptions& options, const CommonOptions& common, store::
 Status list_terms(const KeysOptions&, const CommonOptions& common, store::Accounts& accounts,
                   store::Database&) {
     RETORT_TRY(const auto all, accounts.terms());
-    Json json = Json::array();
+    OrderedJson json = OrderedJson::array();
     std::string text;
     for (const store::Terms& terms : all) {
         json.push_back(store::to_json(terms));
@@ -154,7 +154,7 @@ Status show_usage(const KeysOptions& options, const CommonOptions& common, store
     const std::int64_t now = base::unix_milliseconds() / 1000;
     RETORT_TRY(const auto rows,
                ledger.usage(options.account, span, now - std::max<std::int64_t>(options.days, 1) * 86'400));
-    Json json = Json::array();
+    OrderedJson json = OrderedJson::array();
     std::string text;
     for (const store::UsageRow& row : rows) {
         json.push_back({{"account", row.account},

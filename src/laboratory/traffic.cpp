@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/hash.h"
 #include "base/random.h"
@@ -371,7 +372,8 @@ void sort_by_time(std::vector<store::Event>& events) {
 
 Traffic::Traffic(const PromptLibrary& library, TrafficOptions options)
     : library_(&library), options_(options) {
-    key_ = {mixed(options.seed, 11), mixed(options.seed, 12)};
+    key_ = options.key;
+    if (key_.words == 0 && key_.grams == 0) key_ = {mixed(options.seed, 11), mixed(options.seed, 12)};
     make_people();
 }
 
@@ -538,6 +540,13 @@ store::Event Traffic::event_of(const Person& person, const Request& request) con
     guard::add_message(view, "user", request.user);
     view.conversation += static_cast<std::uint64_t>(request.messages);
     event.sketch = guard::write_sketch(guard::sketch_prompt(key_, view));
+    if (options_.bodies) {
+        nlohmann::json messages = nlohmann::json::array();
+        if (!request.system.empty()) messages.push_back({{"role", "system"}, {"content", request.system}});
+        messages.push_back({{"role", "user"}, {"content", request.user}});
+        event.body = nlohmann::json{{"model", event.model}, {"messages", messages}}.dump(
+            -1, ' ', false, nlohmann::json::error_handler_t::replace);
+    }
     return event;
 }
 

@@ -79,6 +79,8 @@ struct TrafficOptions {
     std::uint64_t seed = 1;
     std::size_t people = 10'500;
     std::int32_t days = 98;
+    bool bodies = false;                                          // events carry them
+    guard::SketchKey key{};                                       // of a store's secret; {0, 0}: of the seed
     std::int64_t begin_ms = std::int64_t{2900} * 7 * 86'400'000;  // of a week
 };
 

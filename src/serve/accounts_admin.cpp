@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "guard/enforcer.h"
 #include "store/ledger.h"
 
 namespace retort::serve {
@@ -184,8 +185,50 @@ class StoreAdmin : public AdminRoutes {
         if (what == "terms") return listed(accounts_->terms());
         if (what == "keys") return listed(accounts_->keys(query_value(request.query, "account")));
         if (what == "usage") return usage(request);
+        if (what == "guard") return guard(request);
         if (what == "requests") return requests(request);
         return {404, api::write_error(api::route_not_found(request.method, request.path))};
+    }
+
+    // The trail's newest entries, the newest first, its head, and the accounts that bear a mark.
+    Answer guard(const http::ServerRequest& request) {
+        const std::int64_t most =
+            std::clamp<std::int64_t>(query_number(request.query, "limit", 200), 1, 1000);
+        store::Marks marks(*database_, admission_->directory().secret());
+        const auto head = marks.head();
+        if (!head) return answer_of(head.error());
+        const auto trail = marks.trail(std::max<std::int64_t>(0, head->entries - most), most);
+        if (!trail) return answer_of(trail.error());
+        const auto all = marks.marks();
+        if (!all) return answer_of(all.error());
+        Json data = Json::array();
+        for (auto entry = trail->rbegin(); entry != trail->rend(); ++entry) {
+            data.push_back({{"number", entry->number},
+                            {"time", entry->time},
+                            {"kind", entry->kind},
+                            {"entry", Json::parse(entry->body, nullptr, false)}});
+        }
+        Json marked = Json::array();
+        for (const store::AccountMark& each : *all) {
+            if (each.mark == store::Mark{}) continue;
+            Json row = store::to_json(each.mark);
+            row["account"] = each.account;
+            marked.push_back(std::move(row));
+        }
+        return answer_of(Json{{"object", "list"},
+                              {"head", {{"entries", head->entries}, {"hash", head->hash}}},
+                              {"data", std::move(data)},
+                              {"marks", std::move(marked)}});
+    }
+
+    // An appeal granted, or an allowance ended, by whoever holds the admin key.
+    Answer judge(const std::string& account, const std::string& action, const nlohmann::json& body) {
+        guard::Enforcer enforcer(*database_, admission_->directory().secret(), *accounts_, guard::Policy{});
+        const Json shown = {{"id", account}, {"done", action}};
+        const std::int64_t now = base::unix_milliseconds() / 1000;
+        if (action == "allow")
+            return done(enforcer.allow(account, text(body, "reason"), text(body, "by"), now), shown);
+        return done(enforcer.disallow(account, text(body, "by"), now), shown);
     }
 
     Answer usage(const http::ServerRequest& request) {
@@ -296,6 +339,7 @@ class StoreAdmin : public AdminRoutes {
         }
         if (what == "accounts" && action == "suspend")
             return done(accounts_->suspend(id, text(body, "reason")), shown);
+        if (what == "accounts" && (action == "allow" || action == "disallow")) return judge(id, action, body);
         if (what == "accounts" && action == "resume") return done(accounts_->resume(id), shown);
         if (what == "accounts" && action == "accept") {
             return done(accounts_->accept_terms(id, text(body, "version"), text(body, "by")), shown);

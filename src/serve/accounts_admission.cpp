@@ -308,6 +308,13 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
                 api::invalid_value("logit_bias", "'logit_bias' and 'logprobs' cannot be asked for together."),
                 std::move(event), std::move(headers), decided);
         }
+        // Likewise of an echoed prompt, where the sender writes the tokens himself.
+        if (facts->logprobs && facts->echo && !plan.prompt_logprobs) {
+            return refuse(forbidden("The plan of this key does not include the logprobs of an echoed prompt "
+                                    "(prompt_logprobs).",
+                                    "terms_not_accepted", "echo"),
+                          std::move(event), std::move(headers), decided);
+        }
         const bool generates = request.path == "/v1/chat/completions" || request.path == "/v1/completions";
         const std::int64_t answer =
             facts->max_tokens >= 0 ? facts->max_tokens : plan.reserved_completion_tokens;
@@ -361,6 +368,16 @@ std::string AccountAdmission::metrics() const {
         out += fmt::format("retort:account_requests_refused_total{{code=\"{}\"}} {}\n", refusal_codes[i],
                            refused_[i].load());
     }
+    const GuardCounts guard = directory_->guard_counts();
+    out += fmt::format(
+        "# HELP retort:guard_verdicts_total Verdicts of the guard in the store's trail, by level.\n"
+        "# TYPE retort:guard_verdicts_total counter\n");
+    for (const auto& [level, count] : guard.verdicts)
+        out += fmt::format("retort:guard_verdicts_total{{level=\"{}\"}} {}\n", level, count);
+    out += fmt::format(
+        "# HELP retort:guard_marked_accounts Accounts with a verdict that stands.\n"
+        "# TYPE retort:guard_marked_accounts gauge\nretort:guard_marked_accounts {}\n",
+        guard.marked);
     if (events_) {
         out += fmt::format(
             "# HELP retort:events_written_total Events on the disk.\n# TYPE retort:events_written_total "

@@ -1,6 +1,7 @@
 #include "serve/accounts_directory.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -95,9 +96,36 @@ Status AccountDirectory::poll() {
         RETORT_TRY(store::Changes changes, accounts_->changes_since(revision_));
         revision_ = changes.revision;
         apply(std::move(changes));
+        RETORT_CHECK(count_verdicts());
     }
     last_answer_ = base::monotonic_seconds();
     return {};
+}
+
+// Only what the trail has gained since.
+Status AccountDirectory::count_verdicts() {
+    store::Marks marks(*database_, secret_);
+    constexpr std::int64_t page = 500;
+    for (;;) {
+        RETORT_TRY(const auto entries, marks.trail(trail_read_, page));
+        const std::unique_lock lock(mutex_);
+        for (const store::TrailEntry& entry : entries) {
+            trail_read_ = entry.number + 1;
+            if (entry.kind != "verdict") continue;
+            const auto body = nlohmann::json::parse(entry.body, nullptr, false);
+            if (body.is_object() && body.contains("level") && body["level"].is_string())
+                ++verdicts_[body["level"].get<std::string>()];
+        }
+        if (entries.size() < static_cast<std::size_t>(page)) return {};
+    }
+}
+
+GuardCounts AccountDirectory::guard_counts() const {
+    const std::shared_lock lock(mutex_);
+    GuardCounts out;
+    out.verdicts = verdicts_;
+    for (const auto& [account, mark] : marks_) out.marked += mark.level.empty() ? 0 : 1;
+    return out;
 }
 
 void AccountDirectory::apply(store::Changes changes) {

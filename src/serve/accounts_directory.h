@@ -33,6 +33,12 @@ struct AccountView {
     store::Mark mark;  // of the guard; a default one where there is none
 };
 
+// Of the guard, as the store last had it.
+struct GuardCounts {
+    std::map<std::string, std::int64_t> verdicts;  // by level
+    std::size_t marked = 0;                        // accounts with a verdict that stands
+};
+
 struct Caller {
     std::shared_ptr<const AccountView> account;
     std::string key_id;
@@ -63,6 +69,7 @@ class AccountDirectory {
         const std::set<store::ShortHash>& hashes) const;
     // Remembers, once an hour each, from where an account came; hashes only.
     void saw(const std::string& account, std::string_view kind, const store::ShortHash& hash);
+    [[nodiscard]] GuardCounts guard_counts() const;
     // Reads what has changed now; for those who changed it.
     Status refresh();
     [[nodiscard]] const store::Secret& secret() const { return secret_; }
@@ -76,6 +83,7 @@ class AccountDirectory {
     AccountDirectory(std::unique_ptr<store::Database> database, store::Secret secret, Options options)
         : options_(options), secret_(std::move(secret)), database_(std::move(database)) {}
     Status poll();
+    Status count_verdicts();
     void apply(store::Changes changes);
     Status write_identities();
     void run();
@@ -91,6 +99,8 @@ class AccountDirectory {
     std::unordered_map<std::string, std::shared_ptr<const store::Plan>> plans_;
     std::unordered_map<std::string, store::Account> known_;
     std::unordered_map<std::string, store::Mark> marks_;
+    std::map<std::string, std::int64_t> verdicts_;
+    std::int64_t trail_read_ = 0;  // entries
     std::unordered_map<std::string, std::shared_ptr<const AccountView>> views_;
     std::unordered_map<std::string, KeyEntry> keys_;
     std::string newest_terms_;

@@ -51,6 +51,8 @@ void read_field(RequestFacts& facts, std::string_view name, const simdjson::dom:
     } else if (name == "logprobs" || name == "top_logprobs") {
         const bool is_bool = value.get(flag) == simdjson::SUCCESS;
         facts.logprobs = facts.logprobs || (is_bool ? flag : !value.is_null());
+    } else if (name == "echo") {
+        if (value.get(flag) == simdjson::SUCCESS) facts.echo = flag;
     } else if (name == "logit_bias") {
         simdjson::dom::object object;
         facts.logit_bias = value.get(object) == simdjson::SUCCESS && object.size() > 0;

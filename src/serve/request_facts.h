@@ -18,6 +18,7 @@ struct RequestFacts {
     bool stream = false;
     bool include_usage = false;
     bool logprobs = false;
+    bool echo = false;
     bool logit_bias = false;
     std::uint64_t parameters = 0;  // XXH3 over the sampling fields as written
     std::string sketch;            // of the prompt; empty: not asked for, or there is none

@@ -37,6 +37,7 @@ struct Plan {
     bool training_on_outputs = false;  // what its uses may be
     std::vector<std::string> models;   // empty: every one
     bool logprobs = false;
+    bool prompt_logprobs = false;          // of an echoed prompt: of any token its sender likes
     std::string reasoning = "summarised";  // "full", "summarised", "withheld"
     Limits limits = {
         {{no_limit, no_limit, no_limit}, {no_limit, no_limit, no_limit}, {no_limit, no_limit, no_limit}}};

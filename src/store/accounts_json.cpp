@@ -42,6 +42,7 @@ Json to_json(const Plan& plan) {
             {"training_on_outputs", plan.training_on_outputs},
             {"models", plan.models},
             {"logprobs", plan.logprobs},
+            {"prompt_logprobs", plan.prompt_logprobs},
             {"reasoning", plan.reasoning},
             {"limits", limits},
             {"prompt_price", plan.prompt_price},
@@ -83,9 +84,12 @@ Result<Plan> plan_from_json(const nlohmann::json& json, Plan plan) {
                 return wrong("full, summarised or withheld");
             }
             (name == "name" ? plan.name : name == "terms" ? plan.terms : plan.reasoning) = text;
-        } else if (name == "training_on_outputs" || name == "logprobs") {
+        } else if (name == "training_on_outputs" || name == "logprobs" || name == "prompt_logprobs") {
             if (!value.is_boolean()) return wrong("true or false");
-            (name == "logprobs" ? plan.logprobs : plan.training_on_outputs) = value.get<bool>();
+            bool& field = name == "logprobs"          ? plan.logprobs
+                          : name == "prompt_logprobs" ? plan.prompt_logprobs
+                                                      : plan.training_on_outputs;
+            field = value.get<bool>();
         } else if (name == "models") {
             const bool strings =
                 value.is_array() &&

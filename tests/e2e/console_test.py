@@ -190,7 +190,7 @@ class Console(E2eTest):
         time.sleep(0.6)
         self.enter(self.admin)
         browser.until("document.querySelectorAll('#view svg').length === 2")
-        for view in ("accounts", "keys", "plans", "terms", "requests", "overview"):
+        for view in ("accounts", "keys", "plans", "terms", "requests", "guard", "overview"):
             self.go(view)
             bad = browser.run("""return [...document.querySelectorAll('body *')].filter((n) => ['SCRIPT', 'IFRAME', 'IMG', 'STYLE', 'A', 'MATH'].includes(n.tagName)
                 && !n.classList.contains('skip') || [...n.attributes].some((a) => a.name.startsWith('on'))).map((n) => n.outerHTML)""")
@@ -209,7 +209,7 @@ class Console(E2eTest):
         browser = self.browser
         self.enter(self.admin)
         browser.until("document.querySelectorAll('#view svg').length === 2")
-        for view in ("overview", "accounts", "keys", "plans", "terms", "requests"):
+        for view in ("overview", "accounts", "keys", "plans", "terms", "requests", "guard"):
             self.go(view)
             unnamed = browser.run("""return [...document.querySelectorAll('button, input, select, textarea')].filter((e) =>
                 !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length) && !e.closest('dialog')).map((e) => e.outerHTML)""")
@@ -224,7 +224,7 @@ class Console(E2eTest):
         self.assertTrue({"overview", "requests", "theme", "leave", "plan", "name"} <= reached, reached)
         browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
             "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}})
-        for view in ("overview", "accounts", "keys", "plans", "requests"):
+        for view in ("overview", "accounts", "keys", "plans", "requests", "guard"):
             self.go(view)
             self.assertFalse(browser.run("return document.documentElement.scrollWidth > innerWidth"), view)
         svg = browser.run("return [...document.querySelectorAll('#view svg')].every((s) => s.getAttribute('aria-label'))")

@@ -5,6 +5,7 @@ import http.client
 import json
 import math
 import struct
+import time
 
 from harness import E2eTest, main, make_tiny_model
 
@@ -86,6 +87,31 @@ class Guard(E2eTest):
         print(f"{PROMPTS * len(TOKENS)} requests: rank {rank} of {HIDDEN}, drop {max(drops):.0f}, smallest cosine {cosine:.6f}")
         self.assertEqual(rank, HIDDEN)
         self.assertGreater(cosine, 0.999)
+
+    def test_an_echoed_prompts_logprobs_need_a_plan_of_their_own(self):
+        make_tiny_model(self.folder / "tiny")
+        key = self.account()
+        _, port = self.serve("--store", "retort.db")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.addCleanup(connection.close)
+        body = {"model": "tiny", "prompt": "one two Z", "max_tokens": 0, "echo": True, "logprobs": 0}
+        status, answer = self.ask(connection, body, key)
+        self.assertEqual((status, answer["error"]["param"]), (403, "echo"))
+        self.assertEqual(self.ask(connection, body | {"max_tokens": 1, "logprobs": None}, key)[0], 200)
+        # With it, the logprob of any token is told: the same as a bias would have forced out of a server without accounts.
+        (self.folder / "plan.json").write_text('{"logprobs": true, "prompt_logprobs": true}')
+        self.retort("keys", "plan-set", "plan.json", "--name", "basic", "--store", "retort.db")
+        deadline = time.time() + 10
+        while self.ask(connection, body, key)[0] != 200 and time.time() < deadline:
+            time.sleep(0.05)
+        status, answer = self.ask(connection, body, key)
+        self.assertEqual(status, 200, answer)
+        echoed = answer["choices"][0]["logprobs"]["token_logprobs"][-1]
+        _, open_port = self.serve()
+        other = http.client.HTTPConnection("127.0.0.1", open_port, timeout=60)
+        self.addCleanup(other.close)
+        token = ord("Z")  # a byte is its own token
+        self.assertAlmostEqual(echoed, self.logprob(other, "one two ", token), delta=1e-3)
 
     def test_accounts_refuse_bias_with_logprobs(self):
         make_tiny_model(self.folder / "tiny")

@@ -75,6 +75,17 @@ class GuardWatch(E2eTest):
         self.assertIn("cut off", self.retort("guard", "verify", "--store", "one.db", "--head",
                                              f"{len(wanted)}:{'0' * 64}", status=1).stderr)
 
+    def test_a_scaffold_is_explained_with_its_slots(self):
+        self.retort("guard", "lab", "--prompts", SOURCE / "tests/data/guard_prompts", "--out", "traffic", "--people", 100,
+                    "--weeks", 3, "--campaign", "scaffold:30", "--store", "s.db", "--bodies", "--quiet")
+        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "s.db", "--json").stdout)
+        self.assertGreaterEqual(told["accounts"], 28)
+        self.assertGreater(told["sharing"], 0.9 * told["with_body"])
+        self.assertTrue(all("‹" in each["prompt"] for each in told["examples"]), told["examples"])
+        # Another secret reads nothing into it.
+        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "other.db", "--json").stdout)
+        self.assertEqual(told["sharing"], 0)
+
     def test_bad_input_is_told(self):
         (self.folder / "policy.toml").write_text("[throttle]\nsuspend = true\n")
         self.retort("keys", "accounts", "--store", "s.db")
