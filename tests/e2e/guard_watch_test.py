@@ -78,12 +78,17 @@ class GuardWatch(E2eTest):
     def test_a_scaffold_is_explained_with_its_slots(self):
         self.retort("guard", "lab", "--prompts", SOURCE / "tests/data/guard_prompts", "--out", "traffic", "--people", 100,
                     "--weeks", 3, "--campaign", "scaffold:30", "--store", "s.db", "--bodies", "--quiet")
-        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "s.db", "--json").stdout)
-        self.assertGreaterEqual(told["accounts"], 28)
-        self.assertGreater(told["sharing"], 0.9 * told["with_body"])
+        labels = [json.loads(line) for line in (self.folder / "traffic/labels.jsonl").read_text().splitlines()]
+        attackers = {each["account"] for each in labels if each["attacker"]}
+        # A class of students may stand above it.
+        clusters = [json.loads(line)["accounts"] for line in self.retort("guard", "clusters", "traffic/events", "--json").stdout.splitlines()]
+        place = 1 + max(range(len(clusters)), key=lambda i: len(attackers & set(clusters[i])))
+        self.assertGreaterEqual(len(attackers & set(clusters[place - 1])), 25)
+        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "s.db", "--cluster", place, "--json").stdout)
+        self.assertGreater(told["sharing"], 0.5 * told["with_body"])
         self.assertTrue(all("‹" in each["prompt"] for each in told["examples"]), told["examples"])
         # Another secret reads nothing into it.
-        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "other.db", "--json").stdout)
+        told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "other.db", "--cluster", place, "--json").stdout)
         self.assertEqual(told["sharing"], 0)
 
     def test_bad_input_is_told(self):
