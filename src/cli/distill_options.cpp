@@ -175,6 +175,21 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     command.add_option("--dtype", settings.dtype, "of products: auto, f32 or bf16")->capture_default_str();
     command.add_flag("--recompute", train.recompute,
                      "compute activations twice to save memory; the same bits");
+    constexpr auto lora = "Low-rank adapters in place of all weights (LoRA)";
+    command
+        .add_option("--lora-rank", train.lora.rank, "of the adapters that are trained (0: all weights are)")
+        ->check(CLI::NonNegativeNumber)
+        ->group(lora)
+        ->capture_default_str();
+    command.add_option("--lora-alpha", train.lora.alpha, "they are multiplied by alpha/rank")
+        ->check(CLI::PositiveNumber)
+        ->group(lora)
+        ->capture_default_str();
+    command
+        .add_option("--lora-targets", train.lora.targets,
+                    "layers that have one, as q_proj,v_proj (default: all linear layers)")
+        ->delimiter(',')
+        ->group(lora);
     command.add_option("--checkpoint-steps", train.checkpoint_steps,
                        "save also every so many steps (0: by time only)");
     command.add_option("--checkpoint-seconds", train.checkpoint_seconds, "save at least so often")
@@ -230,6 +245,11 @@ Status read_distill_table(const formats::TomlTable& table, DistillSettings& sett
     RETORT_TRY(train.patience, table.integer_or("patience", train.patience, 0));
     RETORT_TRY(settings.dtype, table.choice_or("dtype", settings.dtype, {"auto", "f32", "bf16"}));
     RETORT_TRY(train.recompute, table.boolean_or("recompute", train.recompute));
+    RETORT_TRY(train.lora.rank, table.integer_or("lora_rank", train.lora.rank, 0, 100000));
+    RETORT_TRY(train.lora.alpha, table.number_or("lora_alpha", train.lora.alpha, 0));
+    if (table.has("lora_targets")) {
+        RETORT_TRY(train.lora.targets, table.strings("lora_targets"));
+    }
     RETORT_TRY(train.checkpoint_steps, table.integer_or("checkpoint_steps", train.checkpoint_steps, 0));
     RETORT_TRY(train.checkpoint_seconds, table.number_or("checkpoint_seconds", train.checkpoint_seconds, 0));
     return settings.finish();

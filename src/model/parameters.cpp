@@ -13,31 +13,58 @@ namespace {
 
 constexpr std::int64_t alignment = 16;  // elements: a cache line
 
+// Matrices and vectors each in a space of their own; finish() lays the vectors after the matrices.
 class LayoutBuilder {
   public:
     explicit LayoutBuilder(ParameterLayout& layout) : layout_(layout) {}
 
     // The offset of a tensor that begins on a cache line.
     std::int64_t add(std::string name, std::vector<std::int64_t> shape) {
-        layout_.total = (layout_.total + alignment - 1) / alignment * alignment;
+        std::int64_t& end = end_of(shape);
+        end = aligned(end);
         return append(std::move(name), std::move(shape));
     }
 
-    // The offset of a tensor that follows the last one without a gap.
+    // The offset of a tensor that follows the last one of its space without a gap.
     std::int64_t append(std::string name, std::vector<std::int64_t> shape) {
+        std::int64_t& end = end_of(shape);
         ParameterTensor tensor;
         tensor.name = std::move(name);
         tensor.count = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
         tensor.decays = shape.size() > 1;
         tensor.shape = std::move(shape);
-        tensor.offset = layout_.total;
-        layout_.total += tensor.count;
+        tensor.offset = end;
+        end += tensor.count;
         layout_.tensors.push_back(std::move(tensor));
         return layout_.tensors.back().offset;
     }
 
+    void finish() {
+        layout_.matrices = aligned(matrices_);
+        layout_.total = layout_.matrices + aligned(vectors_);
+        for (ParameterTensor& tensor : layout_.tensors) {
+            if (tensor.shape.size() == 1) tensor.offset += layout_.matrices;
+        }
+        for (LayerOffsets& at : layout_.layers) {
+            for (std::int64_t* vector :
+                 {&at.attention_norm, &at.qkv_bias, &at.query_norm, &at.key_norm, &at.mlp_norm}) {
+                if (*vector >= 0) *vector += layout_.matrices;
+            }
+        }
+        layout_.final_norm += layout_.matrices;
+    }
+
   private:
+    static std::int64_t aligned(std::int64_t offset) {
+        return (offset + alignment - 1) / alignment * alignment;
+    }
+    std::int64_t& end_of(const std::vector<std::int64_t>& shape) {
+        return shape.size() > 1 ? matrices_ : vectors_;
+    }
+
     ParameterLayout& layout_;
+    std::int64_t matrices_ = 0;
+    std::int64_t vectors_ = 0;
 };
 
 void copy_matrix(const tensor::MatrixView& view, float* to) {
@@ -82,7 +109,7 @@ ParameterLayout make_layout(const ModelConfig& config) {
     layout.final_norm = builder.add("model.norm.weight", {hidden});
     layout.head =
         config.tie_embeddings ? layout.embedding : builder.add("lm_head.weight", {config.vocab_size, hidden});
-    layout.total = (layout.total + alignment - 1) / alignment * alignment;
+    builder.finish();
     return layout;
 }
 
@@ -148,16 +175,32 @@ Parameters random_parameters(const ModelConfig& config, std::uint64_t seed) {
     return parameters;
 }
 
+void ParameterView::copy_row(std::int64_t offset, std::int64_t count, float* to) const {
+    if (values != nullptr) {
+        std::copy_n(values + offset, count, to);
+    } else {
+        for (std::int64_t i = 0; i < count; ++i) to[i] = tensor::bf16_to_f32(bf16[offset + i]);
+    }
+}
+
 Weights weights_view(const Parameters& parameters) {
-    const ParameterLayout& layout = parameters.layout;
+    Weights weights = weights_view(parameters.layout, {parameters.values.data()});
+    weights.bytes = static_cast<std::int64_t>(parameters.values.bytes());
+    return weights;
+}
+
+Weights weights_view(const ParameterLayout& layout, const ParameterView& view) {
     const ModelConfig& config = layout.config;
-    const float* values = parameters.values.data();
     const auto matrix = [&](std::int64_t offset, std::int64_t rows, std::int64_t cols) {
+        if (view.bf16 != nullptr) {
+            return tensor::MatrixView{tensor::DType::bf16, rows, cols,
+                                      reinterpret_cast<const std::byte*>(view.bf16 + offset)};
+        }
         return tensor::MatrixView{tensor::DType::f32, rows, cols,
-                                  reinterpret_cast<const std::byte*>(values + offset)};
+                                  reinterpret_cast<const std::byte*>(view.values + offset)};
     };
     const auto vector = [&](std::int64_t offset, std::int64_t count) {
-        return std::vector<float>(values + offset, values + offset + count);
+        return std::vector<float>(view.vector(offset), view.vector(offset) + count);
     };
     Weights weights;
     weights.config = config;
@@ -188,7 +231,7 @@ Weights weights_view(const Parameters& parameters) {
         layer.down = matrix(at.down, hidden, config.intermediate_size);
         weights.layers.push_back(std::move(layer));
     }
-    weights.bytes = static_cast<std::int64_t>(parameters.values.bytes());
+    weights.bytes = layout.total * (view.bf16 != nullptr ? 2 : 4);
     return weights;
 }
 

@@ -14,6 +14,8 @@
 
 namespace retort::model {
 
+struct AdapterView;
+
 struct ParameterTensor {
     std::string name;  // Hugging Face's, as "model.layers.0.self_attn.q_proj.weight"
     std::vector<std::int64_t> shape;
@@ -22,7 +24,8 @@ struct ParameterTensor {
     bool decays = false;  // matrices decay; norms and biases do not
 };
 
-// Offsets of one layer. Query, key and value lie end to end, and so do gate and up: each is one product.
+// Offsets of one layer: matrices in [0, matrices) of the flat buffer, vectors after them. Query, key and
+// value lie end to end, and so do gate and up: each is one product.
 struct LayerOffsets {
     std::int64_t attention_norm = 0;  // (hidden)
     std::int64_t qkv = 0;             // (query_size + 2·kv_size, hidden)
@@ -37,12 +40,13 @@ struct LayerOffsets {
 
 struct ParameterLayout {
     ModelConfig config;
-    std::vector<ParameterTensor> tensors;  // in order of offset
+    std::vector<ParameterTensor> tensors;  // as a model has them, layer by layer
     std::vector<LayerOffsets> layers;
     std::int64_t embedding = 0;   // (vocab, hidden)
     std::int64_t final_norm = 0;  // (hidden)
     std::int64_t head = 0;        // (vocab, hidden); equal to `embedding` when tied
-    std::int64_t total = 0;       // elements, padding included
+    std::int64_t matrices = 0;    // elements, padding included: vectors lie from here on
+    std::int64_t total = 0;       // of both
 };
 
 ParameterLayout make_layout(const ModelConfig& config);
@@ -61,7 +65,24 @@ Parameters parameters_from(const Weights& weights);
 // norms 1.
 Parameters random_parameters(const ModelConfig& config, std::uint64_t seed);
 
+// f32 values in a ParameterLayout, and their matrices rounded to bf16 when products are to run in it (else
+// null). Where `values` is null there are only the rounded matrices and, apart, the vectors in f32.
+struct ParameterView {
+    const float* values = nullptr;
+    const std::uint16_t* bf16 = nullptr;
+    const float* vectors = nullptr;  // those from layout.matrices on
+    std::int64_t matrices = 0;
+    const AdapterView* adapters = nullptr;  // low-rank additions (model/adapters.h)
+
+    [[nodiscard]] const float* vector(std::int64_t offset) const {
+        return values != nullptr ? values + offset : vectors + (offset - matrices);
+    }
+    void copy_row(std::int64_t offset, std::int64_t count, float* to) const;
+};
+
 // Views of the parameters as weights that the generation engine runs. The parameters must outlive them.
 Weights weights_view(const Parameters& parameters);
+// The same of a view: in bf16 where it has that.
+Weights weights_view(const ParameterLayout& layout, const ParameterView& view);
 
 }  // namespace retort::model

@@ -78,7 +78,12 @@ Transformer::Transformer(const ParameterLayout& layout, std::int64_t max_tokens,
     normed_ = Floats(max_tokens * hidden);
     wide_ = Floats(max_tokens * config.intermediate_size);
     x_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * widest_row(config));
+    const std::int64_t thin = max_tokens * options.adapter_rank;
+    thin_ = Floats(thin);
+    thin_bf16_ = tensor::Buffer<std::uint16_t>(thin);
     if (!options.training) return;
+    d_thin_ = Floats(most_adapters_of_a_product * thin);
+    d_thin_bf16_ = tensor::Buffer<std::uint16_t>(most_adapters_of_a_product * thin);
     dy_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * widest_row(config));
     d_residual_ = Floats(max_tokens * hidden);
     d_narrow_ = Floats(max_tokens * std::max(hidden, config.query_size()));
@@ -99,6 +104,7 @@ std::int64_t Transformer::memory_bytes(const ModelConfig& config, std::int64_t m
     std::int64_t row = layer * (one_for_all ? 1 : config.layer_count);
     row += (options.training ? config.layer_count + 1 : 2) * hidden + 1 + 2 * hidden + wide;
     if (options.training) row += hidden + std::max(hidden, query) + wide + 2 * wide + qkv;
+    row += (1 + most_adapters_of_a_product) * options.adapter_rank;
     return max_tokens * row * 4;
 }
 
@@ -129,29 +135,42 @@ void Transformer::linear(const ParameterView& parameters, std::int64_t weight, c
     if (parameters.bf16 == nullptr) {
         tensor::gemm(false, true, tokens, rows, cols, 1.0F, x, cols, parameters.values + weight, cols, beta,
                      y, rows);
-        return;
+    } else {
+        tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
+        tensor::gemm_bf16(false, true, tokens, rows, cols, x_bf16_.data(), cols, parameters.bf16 + weight,
+                          cols, beta, y, rows);
     }
-    tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
-    tensor::gemm_bf16(false, true, tokens, rows, cols, x_bf16_.data(), cols, parameters.bf16 + weight, cols,
-                      beta, y, rows);
+    if (parameters.adapters != nullptr) adapters_forward(*parameters.adapters, weight, x, tokens, rows, y);
 }
 
-void Transformer::linear_backward(const ParameterView& parameters, std::int64_t weight, const float* x,
-                                  const float* dy, std::int64_t tokens, std::int64_t rows, std::int64_t cols,
-                                  float* dx, float* gradients) {
+void Transformer::linear_input_gradient(const ParameterView& parameters, std::int64_t weight, const float* dy,
+                                        std::int64_t tokens, std::int64_t rows, std::int64_t cols,
+                                        float* dx) {
     if (parameters.bf16 == nullptr) {
         tensor::gemm(false, false, tokens, cols, rows, 1.0F, dy, rows, parameters.values + weight, cols, 0.0F,
                      dx, cols);
+    } else {
+        tensor::convert_to_bf16(dy, dy_bf16_.data(), tokens * rows);
+        tensor::gemm_bf16(false, false, tokens, cols, rows, dy_bf16_.data(), rows, parameters.bf16 + weight,
+                          cols, 0.0F, dx, cols);
+    }
+    if (parameters.adapters != nullptr)
+        adapters_input_gradient(*parameters.adapters, weight, dy, tokens, rows, dx);
+}
+
+void Transformer::linear_weight_gradient(const ParameterView& parameters, std::int64_t weight, const float* x,
+                                         const float* dy, std::int64_t tokens, std::int64_t rows,
+                                         std::int64_t cols, float* gradients) {
+    if (parameters.bf16 != nullptr) tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
+    if (parameters.adapters != nullptr) {
+        adapters_weight_gradient(*parameters.adapters, weight, x, dy, tokens, rows, gradients);
+    } else if (parameters.bf16 == nullptr) {
         tensor::gemm(true, false, rows, cols, tokens, 1.0F, dy, rows, x, cols, 1.0F, gradients + weight,
                      cols);
-        return;
+    } else {
+        tensor::gemm_bf16(true, false, rows, cols, tokens, dy_bf16_.data(), rows, x_bf16_.data(), cols, 1.0F,
+                          gradients + weight, cols);
     }
-    tensor::convert_to_bf16(x, x_bf16_.data(), tokens * cols);
-    tensor::convert_to_bf16(dy, dy_bf16_.data(), tokens * rows);
-    tensor::gemm_bf16(false, false, tokens, cols, rows, dy_bf16_.data(), rows, parameters.bf16 + weight, cols,
-                      0.0F, dx, cols);
-    tensor::gemm_bf16(true, false, rows, cols, tokens, dy_bf16_.data(), rows, x_bf16_.data(), cols, 1.0F,
-                      gradients + weight, cols);
 }
 
 void Transformer::layer_attention(const ParameterView& parameters, const LayerOffsets& at,
@@ -161,18 +180,17 @@ void Transformer::layer_attention(const ParameterView& parameters, const LayerOf
     const std::int64_t hidden = config.hidden_size;
     const std::int64_t query = config.query_size();
     const std::int64_t row = query + 2 * config.kv_size();
-    const float* values = parameters.values;
-    tensor::rms_norm(input, hidden, values + at.attention_norm, config.rms_norm_eps, tokens, hidden,
+    tensor::rms_norm(input, hidden, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden,
                      normed_.data(), hidden, layer.attention_rstd.data());
     linear(parameters, at.qkv, normed_.data(), tokens, row, hidden, 0.0F, layer.qkv.data());
-    if (at.qkv_bias >= 0) add_row_vector(layer.qkv.data(), values + at.qkv_bias, tokens, row);
+    if (at.qkv_bias >= 0) add_row_vector(layer.qkv.data(), parameters.vector(at.qkv_bias), tokens, row);
     if (config.qk_norm) {
         const std::int64_t width = query + config.kv_size();
         for (std::int64_t t = 0; t < tokens; ++t) {
             std::copy_n(layer.qkv.data() + t * row, width, layer.qk_before_norm.data() + t * width);
         }
         for (std::int64_t h = 0; h < config.head_count + config.kv_head_count; ++h) {
-            const float* weight = values + (h < config.head_count ? at.query_norm : at.key_norm);
+            const float* weight = parameters.vector(h < config.head_count ? at.query_norm : at.key_norm);
             float* head = layer.qkv.data() + h * config.head_dim;
             tensor::rms_norm(head, row, weight, config.rms_norm_eps, tokens, config.head_dim, head, row,
                              layer.qk_rstd.data() + h * max_tokens_);
@@ -190,8 +208,8 @@ void Transformer::layer_mlp(const ParameterView& parameters, const LayerOffsets&
                             LayerActivations& layer) {
     const ModelConfig& config = layout_.config;
     const std::int64_t hidden = config.hidden_size;
-    tensor::rms_norm(layer.middle.data(), hidden, parameters.values + at.mlp_norm, config.rms_norm_eps,
-                     tokens, hidden, normed_.data(), hidden, layer.mlp_rstd.data());
+    tensor::rms_norm(layer.middle.data(), hidden, parameters.vector(at.mlp_norm), config.rms_norm_eps, tokens,
+                     hidden, normed_.data(), hidden, layer.mlp_rstd.data());
     linear(parameters, at.gate_up, normed_.data(), tokens, 2 * config.intermediate_size, hidden, 0.0F,
            layer.gate_up.data());
 }
@@ -206,9 +224,8 @@ std::span<const float> Transformer::forward(const ParameterView& parameters, con
                  frequencies_.scale);
     float* first = input(0);
     for (std::int64_t t = 0; t < tokens; ++t) {
-        std::copy_n(
-            parameters.values + layout_.embedding + batch.tokens[static_cast<std::size_t>(t)] * hidden,
-            hidden, first + t * hidden);
+        parameters.copy_row(layout_.embedding + batch.tokens[static_cast<std::size_t>(t)] * hidden, hidden,
+                            first + t * hidden);
     }
     for (std::size_t l = 0; l < layout_.layers.size(); ++l) {
         const LayerOffsets& at = layout_.layers[l];
@@ -220,7 +237,7 @@ std::span<const float> Transformer::forward(const ParameterView& parameters, con
         linear(parameters, at.down, wide_.data(), tokens, hidden, config.intermediate_size, 1.0F,
                input(l + 1));
     }
-    tensor::rms_norm(input(layout_.layers.size()), hidden, parameters.values + layout_.final_norm,
+    tensor::rms_norm(input(layout_.layers.size()), hidden, parameters.vector(layout_.final_norm),
                      config.rms_norm_eps, tokens, hidden, hidden_.data(), hidden, final_rstd_.data());
     return {hidden_.data(), static_cast<std::size_t>(tokens * hidden)};
 }
@@ -239,9 +256,10 @@ void Transformer::backward_query_key(const ParameterView& parameters, const Laye
         const std::int64_t norm = h < config.head_count ? at.query_norm : at.key_norm;
         float* d_head = d_narrow_.data();  // (T, head_dim)
         std::fill_n(d_head, tokens * dim, 0.0F);
-        tensor::rms_norm_backward(layer.qk_before_norm.data() + h * dim, width, parameters.values + norm,
+        tensor::rms_norm_backward(layer.qk_before_norm.data() + h * dim, width, parameters.vector(norm),
                                   layer.qk_rstd.data() + h * max_tokens_, d_qkv_.data() + h * dim, row,
-                                  tokens, dim, d_head, dim, gradients + norm);
+                                  tokens, dim, d_head, dim,
+                                  parameters.adapters != nullptr ? nullptr : gradients + norm);
         for (std::int64_t t = 0; t < tokens; ++t) {
             std::copy_n(d_head + t * dim, dim, d_qkv_.data() + t * row + h * dim);
         }
@@ -256,51 +274,44 @@ void Transformer::layer_backward(const ParameterView& parameters, const LayerOff
     const std::int64_t hidden = config.hidden_size;
     const std::int64_t wide = config.intermediate_size;
     const std::int64_t row = config.query_size() + 2 * config.kv_size();
-    const float* values = parameters.values;
+    const auto of_vector = [&](std::int64_t offset) {  // frozen beside adapters
+        return parameters.adapters != nullptr ? nullptr : gradients + offset;
+    };
 
-    // MLP. dh = d_residual·W_down has to be there before h is made again, so the two halves of the product's
-    // backward are split around the activation's.
-    if (parameters.bf16 == nullptr) {
-        tensor::gemm(false, false, tokens, wide, hidden, 1.0F, d_residual_.data(), hidden, values + at.down,
-                     wide, 0.0F, d_wide_.data(), wide);
-    } else {
-        tensor::convert_to_bf16(d_residual_.data(), dy_bf16_.data(), tokens * hidden);
-        tensor::gemm_bf16(false, false, tokens, wide, hidden, dy_bf16_.data(), hidden,
-                          parameters.bf16 + at.down, wide, 0.0F, d_wide_.data(), wide);
-    }
+    // MLP. dh = d_residual·W_down has to be there before h is made again.
+    linear_input_gradient(parameters, at.down, d_residual_.data(), tokens, hidden, wide, d_wide_.data());
     tensor::swiglu_backward(layer.gate_up.data(), d_wide_.data(), tokens, wide, d_gate_up_.data(),
                             wide_.data());
-    if (parameters.bf16 == nullptr) {
-        tensor::gemm(true, false, hidden, wide, tokens, 1.0F, d_residual_.data(), hidden, wide_.data(), wide,
-                     1.0F, gradients + at.down, wide);
-    } else {
-        tensor::convert_to_bf16(wide_.data(), x_bf16_.data(), tokens * wide);
-        tensor::gemm_bf16(true, false, hidden, wide, tokens, dy_bf16_.data(), hidden, x_bf16_.data(), wide,
-                          1.0F, gradients + at.down, wide);
-    }
-    tensor::rms_norm(layer.middle.data(), hidden, values + at.mlp_norm, config.rms_norm_eps, tokens, hidden,
-                     normed_.data(), hidden, nullptr);
-    linear_backward(parameters, at.gate_up, normed_.data(), d_gate_up_.data(), tokens, 2 * wide, hidden,
-                    d_narrow_.data(), gradients);
-    tensor::rms_norm_backward(layer.middle.data(), hidden, values + at.mlp_norm, layer.mlp_rstd.data(),
-                              d_narrow_.data(), hidden, tokens, hidden, d_residual_.data(), hidden,
-                              gradients + at.mlp_norm);
+    linear_weight_gradient(parameters, at.down, wide_.data(), d_residual_.data(), tokens, hidden, wide,
+                           gradients);
+    tensor::rms_norm(layer.middle.data(), hidden, parameters.vector(at.mlp_norm), config.rms_norm_eps, tokens,
+                     hidden, normed_.data(), hidden, nullptr);
+    linear_input_gradient(parameters, at.gate_up, d_gate_up_.data(), tokens, 2 * wide, hidden,
+                          d_narrow_.data());
+    linear_weight_gradient(parameters, at.gate_up, normed_.data(), d_gate_up_.data(), tokens, 2 * wide,
+                           hidden, gradients);
+    tensor::rms_norm_backward(layer.middle.data(), hidden, parameters.vector(at.mlp_norm),
+                              layer.mlp_rstd.data(), d_narrow_.data(), hidden, tokens, hidden,
+                              d_residual_.data(), hidden, of_vector(at.mlp_norm));
 
     // Attention.
-    linear_backward(parameters, at.output, layer.attention.data(), d_residual_.data(), tokens, hidden,
-                    config.query_size(), d_narrow_.data(), gradients);
+    linear_input_gradient(parameters, at.output, d_residual_.data(), tokens, hidden, config.query_size(),
+                          d_narrow_.data());
+    linear_weight_gradient(parameters, at.output, layer.attention.data(), d_residual_.data(), tokens, hidden,
+                           config.query_size(), gradients);
     tensor::attention_backward(layer.qkv.data(), layer.attention.data(), layer.log_sum_exp.data(),
                                d_narrow_.data(), batch.sequence_starts, attention_shape(config),
                                d_qkv_.data());
     backward_query_key(parameters, at, batch, layer, gradients);
-    if (at.qkv_bias >= 0) add_column_sums(d_qkv_.data(), tokens, row, gradients + at.qkv_bias);
-    tensor::rms_norm(input, hidden, values + at.attention_norm, config.rms_norm_eps, tokens, hidden,
+    if (at.qkv_bias >= 0 && parameters.adapters == nullptr)
+        add_column_sums(d_qkv_.data(), tokens, row, gradients + at.qkv_bias);
+    tensor::rms_norm(input, hidden, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden,
                      normed_.data(), hidden, nullptr);
-    linear_backward(parameters, at.qkv, normed_.data(), d_qkv_.data(), tokens, row, hidden, d_narrow_.data(),
-                    gradients);
-    tensor::rms_norm_backward(input, hidden, values + at.attention_norm, layer.attention_rstd.data(),
-                              d_narrow_.data(), hidden, tokens, hidden, d_residual_.data(), hidden,
-                              gradients + at.attention_norm);
+    linear_input_gradient(parameters, at.qkv, d_qkv_.data(), tokens, row, hidden, d_narrow_.data());
+    linear_weight_gradient(parameters, at.qkv, normed_.data(), d_qkv_.data(), tokens, row, hidden, gradients);
+    tensor::rms_norm_backward(input, hidden, parameters.vector(at.attention_norm),
+                              layer.attention_rstd.data(), d_narrow_.data(), hidden, tokens, hidden,
+                              d_residual_.data(), hidden, of_vector(at.attention_norm));
 }
 
 void Transformer::backward(const ParameterView& parameters, const TokenBatch& batch,
@@ -311,9 +322,10 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
     const std::int64_t hidden = config.hidden_size;
     if (tokens == 0) return;
     std::fill_n(d_residual_.data(), tokens * hidden, 0.0F);
-    tensor::rms_norm_backward(input(layout_.layers.size()), hidden, parameters.values + layout_.final_norm,
+    tensor::rms_norm_backward(input(layout_.layers.size()), hidden, parameters.vector(layout_.final_norm),
                               final_rstd_.data(), d_hidden.data(), hidden, tokens, hidden, d_residual_.data(),
-                              hidden, gradients + layout_.final_norm);
+                              hidden,
+                              parameters.adapters != nullptr ? nullptr : gradients + layout_.final_norm);
     for (std::size_t l = layout_.layers.size(); l-- > 0;) {
         LayerActivations& layer = activations(l);
         if (options_.recompute) {
@@ -322,6 +334,7 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
         }
         layer_backward(parameters, layout_.layers[l], batch, input(l), layer, gradients);
     }
+    if (parameters.adapters != nullptr) return;
     // Shares of columns, so that a token that comes twice is summed in the order of the rows.
     base::parallel_ranges(hidden, 32, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t t = 0; t < tokens; ++t) {

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "model/adapters.h"
 #include "model/parameters.h"
 #include "tensor/buffer.h"
 #include "tensor/rope.h"
@@ -21,16 +22,11 @@ struct TokenBatch {
     std::span<const std::int32_t> sequence_starts;
 };
 
-// f32 values in a ParameterLayout, and the same rounded to bf16 when products are to run in it (else null).
-struct ParameterView {
-    const float* values = nullptr;
-    const std::uint16_t* bf16 = nullptr;
-};
-
 struct TransformerOptions {
     bool training = true;  // keeps what backward() needs
     bool recompute =
         false;  // keeps only each layer's input, and runs its forward again in backward(): the same bits
+    std::int64_t adapter_rank = 0;  // of the adapters that views may come with
 };
 
 class Transformer {
@@ -41,8 +37,8 @@ class Transformer {
     // Hidden states after the final norm (tokens, hidden), valid until the next call.
     std::span<const float> forward(const ParameterView& parameters, const TokenBatch& batch);
 
-    // d_hidden (tokens, hidden): gradient of the loss by the last forward()'s result. Adds to gradients
-    // (layout).
+    // d_hidden (tokens, hidden): gradient of the loss by the last forward()'s result. Adds to gradients:
+    // in the layout's order; or, where the view has adapters, in theirs, all else being frozen.
     void backward(const ParameterView& parameters, const TokenBatch& batch, std::span<const float> d_hidden,
                   float* gradients);
 
@@ -88,10 +84,21 @@ class Transformer {
     // y (T, rows) = x (T, cols)·Wᵀ + beta·y
     void linear(const ParameterView& parameters, std::int64_t weight, const float* x, std::int64_t tokens,
                 std::int64_t rows, std::int64_t cols, float beta, float* y);
-    // dx (T, cols) = dy·W; dW (rows, cols) += dyᵀ·x
-    void linear_backward(const ParameterView& parameters, std::int64_t weight, const float* x,
-                         const float* dy, std::int64_t tokens, std::int64_t rows, std::int64_t cols,
-                         float* dx, float* gradients);
+    // dx (T, cols) = dy·W
+    void linear_input_gradient(const ParameterView& parameters, std::int64_t weight, const float* dy,
+                               std::int64_t tokens, std::int64_t rows, std::int64_t cols, float* dx);
+    // dW (rows, cols) += dyᵀ·x, after linear_input_gradient() of the same dy
+    void linear_weight_gradient(const ParameterView& parameters, std::int64_t weight, const float* x,
+                                const float* dy, std::int64_t tokens, std::int64_t rows, std::int64_t cols,
+                                float* gradients);
+    // The adapters' shares of these three. x and dy as the product beside them took them.
+    void adapters_forward(const AdapterView& view, std::int64_t weight, const float* x, std::int64_t tokens,
+                          std::int64_t rows, float* y);
+    void adapters_input_gradient(const AdapterView& view, std::int64_t weight, const float* dy,
+                                 std::int64_t tokens, std::int64_t rows, float* dx);
+    void adapters_weight_gradient(const AdapterView& view, std::int64_t weight, const float* x,
+                                  const float* dy, std::int64_t tokens, std::int64_t rows, float* gradients);
+    void adapter_inputs(const AdapterView& view, const Adapter& adapter, const float* x, std::int64_t tokens);
 
     [[nodiscard]] LayerActivations& activations(std::size_t layer) {
         return layers_[layers_.size() == 1 ? 0 : layer];
@@ -114,8 +121,12 @@ class Transformer {
     tensor::Buffer<float> d_wide_;      // (T, I)
     tensor::Buffer<float> d_gate_up_;   // (T, 2·I)
     tensor::Buffer<float> d_qkv_;       // (T, Q + 2·KV)
-    tensor::Buffer<std::uint16_t> x_bf16_;   // (T, widest) inputs of a product, rounded
-    tensor::Buffer<std::uint16_t> dy_bf16_;  // (T, widest)
+    tensor::Buffer<std::uint16_t> x_bf16_;       // (T, widest) inputs of a product, rounded
+    tensor::Buffer<std::uint16_t> dy_bf16_;      // (T, widest)
+    tensor::Buffer<float> thin_;                 // (T, rank) alpha/rank · A·x of one adapter
+    tensor::Buffer<float> d_thin_;               // (3, T, rank) its gradient, of one product's adapters
+    tensor::Buffer<std::uint16_t> thin_bf16_;    // (T, rank)
+    tensor::Buffer<std::uint16_t> d_thin_bf16_;  // (3, T, rank)
 };
 
 }  // namespace retort::model

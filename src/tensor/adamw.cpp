@@ -1,6 +1,7 @@
 #include "tensor/adamw.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -59,6 +60,26 @@ void RoundToBf16(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to,
     }
 }
 
+void SplitRange(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT high,
+                std::int16_t* HWY_RESTRICT low, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, from + i, 4);
+        const std::uint32_t top = (bits + 0x8000U) >> 16U;
+        high[i] = static_cast<std::uint16_t>(top);
+        low[i] = static_cast<std::int16_t>(bits & 0xffffU);
+    }
+}
+
+void JoinRange(const std::uint16_t* HWY_RESTRICT high, const std::int16_t* HWY_RESTRICT low,
+               float* HWY_RESTRICT to, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint32_t bits =
+            (static_cast<std::uint32_t>(high[i]) << 16U) + static_cast<std::uint32_t>(std::int32_t{low[i]});
+        std::memcpy(to + i, &bits, 4);
+    }
+}
+
 }  // namespace retort::tensor::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -68,26 +89,69 @@ namespace retort::tensor {
 HWY_EXPORT(UpdateRange);
 HWY_EXPORT(SquaresRange);
 HWY_EXPORT(RoundToBf16);
+HWY_EXPORT(SplitRange);
+HWY_EXPORT(JoinRange);
+
+namespace {
+
+struct UpdateTerms {
+    float step_size;
+    float inverse_root_v;
+    float keep;
+};
+
+UpdateTerms update_terms(const AdamwStep& step) {
+    const auto t = static_cast<double>(step.step);
+    const double correction1 = 1.0 - std::pow(static_cast<double>(step.beta1), t);
+    const double correction2 = 1.0 - std::pow(static_cast<double>(step.beta2), t);
+    return {static_cast<float>(static_cast<double>(step.learning_rate) / correction1),
+            static_cast<float>(1.0 / std::sqrt(correction2)), 1.0F - step.learning_rate * step.weight_decay};
+}
+
+// Blocks that stay in the first cache between the update and what is made of it.
+constexpr std::int64_t update_block = 2048;
+
+}  // namespace
 
 void adamw(float* value, float* gradient, float* m, float* v, std::uint16_t* value_bf16, std::int64_t count,
            const AdamwStep& step) {
-    const double correction1 =
-        1.0 - std::pow(static_cast<double>(step.beta1), static_cast<double>(step.step));
-    const double correction2 =
-        1.0 - std::pow(static_cast<double>(step.beta2), static_cast<double>(step.step));
-    const auto step_size = static_cast<float>(static_cast<double>(step.learning_rate) / correction1);
-    const auto inverse_root_v = static_cast<float>(1.0 / std::sqrt(correction2));
-    const float keep = 1.0F - step.learning_rate * step.weight_decay;
-    // Blocks that stay in the first cache between the update and the bf16 copy.
-    constexpr std::int64_t block = 2048;
+    const UpdateTerms terms = update_terms(step);
     base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t at = begin; at < end; at += block) {
-            const std::int64_t size = std::min(block, end - at);
+        for (std::int64_t at = begin; at < end; at += update_block) {
+            const std::int64_t size = std::min(update_block, end - at);
             HWY_DYNAMIC_DISPATCH(UpdateRange)
             (value + at, gradient + at, m + at, v + at, size, step.beta1, step.beta2, step.epsilon,
-             step.gradient_scale, step_size, inverse_root_v, keep);
+             step.gradient_scale, terms.step_size, terms.inverse_root_v, terms.keep);
             if (value_bf16 != nullptr) HWY_DYNAMIC_DISPATCH(RoundToBf16)(value + at, value_bf16 + at, size);
         }
+    });
+}
+
+void adamw_halves(std::uint16_t* high, std::int16_t* low, float* gradient, float* m, float* v,
+                  std::int64_t count, const AdamwStep& step) {
+    const UpdateTerms terms = update_terms(step);
+    base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+        std::array<float, update_block> value;
+        for (std::int64_t at = begin; at < end; at += update_block) {
+            const std::int64_t size = std::min(update_block, end - at);
+            HWY_DYNAMIC_DISPATCH(JoinRange)(high + at, low + at, value.data(), size);
+            HWY_DYNAMIC_DISPATCH(UpdateRange)
+            (value.data(), gradient + at, m + at, v + at, size, step.beta1, step.beta2, step.epsilon,
+             step.gradient_scale, terms.step_size, terms.inverse_root_v, terms.keep);
+            HWY_DYNAMIC_DISPATCH(SplitRange)(value.data(), high + at, low + at, size);
+        }
+    });
+}
+
+void split_floats(const float* from, std::uint16_t* high, std::int16_t* low, std::int64_t count) {
+    base::parallel_ranges(count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+        HWY_DYNAMIC_DISPATCH(SplitRange)(from + begin, high + begin, low + begin, end - begin);
+    });
+}
+
+void join_floats(const std::uint16_t* high, const std::int16_t* low, float* to, std::int64_t count) {
+    base::parallel_ranges(count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+        HWY_DYNAMIC_DISPATCH(JoinRange)(high + begin, low + begin, to + begin, end - begin);
     });
 }
 

@@ -21,6 +21,16 @@ struct AdamwStep {
 void adamw(float* value, float* gradient, float* m, float* v, std::uint16_t* value_bf16, std::int64_t count,
            const AdamwStep& step);
 
+// An f32 as two halves: the bf16 nearest to it (half away from zero), and what is left, so that bits =
+// (high << 16) + low, exactly and for every bit pattern. Products read the high halves; both take the memory
+// of one f32.
+void split_floats(const float* from, std::uint16_t* high, std::int16_t* low, std::int64_t count);
+void join_floats(const std::uint16_t* high, const std::int16_t* low, float* to, std::int64_t count);
+
+// adamw() on values so halved: the same numbers as on the values joined.
+void adamw_halves(std::uint16_t* high, std::int16_t* low, float* gradient, float* m, float* v,
+                  std::int64_t count, const AdamwStep& step);
+
 // Σ x², in double, summed in an order that depends only on count.
 double sum_of_squares(const float* x, std::int64_t count);
 

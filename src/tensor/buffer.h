@@ -36,6 +36,14 @@ class Buffer {
         if (data_ != nullptr) ::munmap(data_, bytes());
     }
 
+    // Gives the memory of [begin, end) back to the system, as far as whole pages lie in it; it reads as zero.
+    void discard(std::int64_t begin, std::int64_t end) {
+        constexpr std::uintptr_t page = 4096;
+        const auto first = (reinterpret_cast<std::uintptr_t>(data_ + begin) + page - 1) / page * page;
+        const auto last = reinterpret_cast<std::uintptr_t>(data_ + end) / page * page;
+        if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    }
+
     [[nodiscard]] T* data() { return data_; }
     [[nodiscard]] const T* data() const { return data_; }
     [[nodiscard]] std::int64_t size() const { return count_; }

@@ -107,6 +107,7 @@ void rms_norm_backward(const float* x, std::int64_t x_stride, const float* weigh
              end - begin, size, dx + begin * dx_stride, dx_stride, parts.data() + s * size);
         }
     });
+    if (d_weight == nullptr) return;
     for (std::int64_t s = 0; s < shares; ++s) {
         for (std::int64_t i = 0; i < size; ++i) d_weight[i] += parts[static_cast<std::size_t>(s * size + i)];
     }

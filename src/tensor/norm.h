@@ -10,6 +10,7 @@ void rms_norm(const float* x, std::int64_t x_stride, const float* weight, float 
               std::int64_t size, float* y, std::int64_t y_stride, float* rstd);
 
 // Adds to dx (rows, size) and to d_weight (size): dx += r·(w·dy) − x·r³/size·Σ(w·dy·x), dw += Σ_rows dy·x·r.
+// d_weight may be null: a frozen weight's gradient is nobody's.
 void rms_norm_backward(const float* x, std::int64_t x_stride, const float* weight, const float* rstd,
                        const float* dy, std::int64_t dy_stride, std::int64_t rows, std::int64_t size,
                        float* dx, std::int64_t dx_stride, float* d_weight);

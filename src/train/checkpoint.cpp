@@ -1,18 +1,18 @@
 #include "train/checkpoint.h"
 
-#include <array>
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "tensor/adamw.h"
+#include "base/parallel.h"
 
 namespace retort::train {
 
 namespace {
 
-constexpr std::string_view magic = "RTCKPT01";
+constexpr std::string_view magic = "RTCKPT02";
 
 nlohmann::ordered_json to_json(const StepRecord& r) {
     nlohmann::ordered_json json = {{"step", r.step},
@@ -59,13 +59,30 @@ StepRecord record_from(const nlohmann::json& json) {
     return r;
 }
 
-template <typename T>
-std::span<const std::byte> bytes_of(const tensor::Buffer<T>& buffer) {
-    return std::as_bytes(buffer.span());
-}
-
 std::string_view as_text(const std::uint64_t& value) {
     return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+// Calls use(section, first element, count) for each piece of the file, in order.
+template <typename Use>
+Status each_piece(const Trainee& trainee, const Use& use) {
+    for (const Trainee::Section section : Trainee::sections) {
+        for (std::int64_t at = 0; at < trainee.elements(); at += Trainee::piece_elements) {
+            const std::int64_t count = std::min(Trainee::piece_elements, trainee.elements() - at);
+            RETORT_CHECK(use(section, at, static_cast<std::size_t>(count)));
+        }
+    }
+    return {};
+}
+
+std::string header_text(const CheckpointHeader& header, Trainee& trainee) {
+    nlohmann::ordered_json json = {
+        {"fingerprint", header.fingerprint},  {"steps", header.steps},
+        {"optimiser_steps", trainee.steps()}, {"elements", trainee.elements()},
+        {"piece", Trainee::piece_elements},   {"processes", trainee.world().size()},
+        {"threads", base::thread_count()},    {"curve", nlohmann::json::array()}};
+    for (const StepRecord& record : header.curve) json["curve"].push_back(to_json(record));
+    return json.dump();
 }
 
 }  // namespace
@@ -74,32 +91,34 @@ std::string step_json(const StepRecord& record) {
     return to_json(record).dump();
 }
 
-Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader& header,
-                       const model::Parameters& parameters, const OptimiserState& state) {
-    const std::array sections = {bytes_of(parameters.values), bytes_of(state.m), bytes_of(state.v)};
-    nlohmann::ordered_json json = {{"fingerprint", header.fingerprint},
-                                   {"steps", header.steps},
-                                   {"optimiser_steps", state.steps},
-                                   {"elements", parameters.layout.total},
-                                   {"curve", nlohmann::json::array()}};
-    for (const StepRecord& record : header.curve) json["curve"].push_back(to_json(record));
-    json["checksums"] = nlohmann::json::array();
-    for (const auto section : sections)
-        json["checksums"].push_back(fmt::format("{:016x}", base::xxh3_64(section)));
-    const std::string text = json.dump();
-    RETORT_TRY(base::AtomicFile file, base::AtomicFile::create(path));
-    RETORT_CHECK(file.write(magic));
-    const std::uint64_t length = text.size();
-    const std::uint64_t checksum = base::xxh3_64(text);
-    RETORT_CHECK(file.write(as_text(length)));
-    RETORT_CHECK(file.write(as_text(checksum)));
-    RETORT_CHECK(file.write(text));
-    for (const auto section : sections) RETORT_CHECK(file.write(section));
-    return file.commit();
+Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader& header, Trainee& trainee) {
+    std::optional<base::AtomicFile> file;
+    Status status;
+    if (trainee.world().is_first()) {
+        RETORT_TRY(file, base::AtomicFile::create(path));
+        const std::string text = header_text(header, trainee);
+        const std::uint64_t length = text.size();
+        const std::uint64_t checksum = base::xxh3_64(text);
+        RETORT_CHECK(file->write(magic));
+        RETORT_CHECK(file->write(as_text(length)));
+        RETORT_CHECK(file->write(as_text(checksum)));
+        RETORT_CHECK(file->write(text));
+    }
+    std::vector<float> piece;
+    RETORT_CHECK(
+        each_piece(trainee, [&](Trainee::Section section, std::int64_t at, std::size_t count) -> Status {
+            piece.resize(count);
+            trainee.read(section, at, piece);
+            if (!file) return {};
+            const std::uint64_t checksum = base::xxh3_64(std::as_bytes(std::span(piece)));
+            RETORT_CHECK(file->write(std::as_bytes(std::span(piece))));
+            return file->write(as_text(checksum));
+        }));
+    return file ? file->commit() : Status{};
 }
 
 Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std::string_view fingerprint,
-                                         model::Parameters& parameters, OptimiserState& state) {
+                                         Trainee& trainee) {
     RETORT_TRY(const base::MappedFile file, base::MappedFile::open(path));
     const auto bytes = file.bytes();
     const auto damaged = [&](std::string_view what) {
@@ -108,7 +127,7 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
     };
     constexpr std::size_t prefix = 24;
     if (bytes.size() < prefix || std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
-        return damaged("not a retort checkpoint");
+        return damaged("not a retort checkpoint of this version");
     }
     std::uint64_t length = 0;
     std::uint64_t checksum = 0;
@@ -118,15 +137,18 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + prefix, length);
     if (base::xxh3_64(text) != checksum) return damaged("its header is damaged");
     CheckpointHeader header;
-    std::vector<std::string> checksums;
     std::int64_t elements = 0;
+    std::int64_t piece_elements = 0;
+    std::int64_t optimiser_steps = 0;
     try {
         const auto json = nlohmann::json::parse(text);
         header.fingerprint = json.at("fingerprint").get<std::string>();
         header.steps = json.at("steps").get<std::int64_t>();
-        state.steps = json.at("optimiser_steps").get<std::int64_t>();
+        optimiser_steps = json.at("optimiser_steps").get<std::int64_t>();
         elements = json.at("elements").get<std::int64_t>();
-        checksums = json.at("checksums").get<std::vector<std::string>>();
+        piece_elements = json.at("piece").get<std::int64_t>();
+        header.processes = json.at("processes").get<int>();
+        header.threads = json.at("threads").get<int>();
         for (const auto& record : json.at("curve")) header.curve.push_back(record_from(record));
     } catch (const std::exception& error) {
         return damaged(error.what());
@@ -137,21 +159,26 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
                     "or delete it",
                     path.string());
     }
-    const std::size_t section = parameters.values.bytes();
-    if (elements != parameters.layout.total || checksums.size() != 3 ||
-        bytes.size() != prefix + length + 3 * section) {
+    const std::int64_t pieces = (trainee.elements() + Trainee::piece_elements - 1) / Trainee::piece_elements;
+    const auto body = static_cast<std::size_t>(3 * (4 * trainee.elements() + 8 * pieces));
+    if (elements != trainee.elements() || piece_elements != Trainee::piece_elements ||
+        bytes.size() != prefix + length + body) {
         return damaged("its size does not match the model");
     }
-    const std::array<float*, 3> targets = {parameters.values.data(), state.m.data(), state.v.data()};
-    for (std::size_t i = 0; i < targets.size(); ++i) {
-        const auto part = bytes.subspan(prefix + length + i * section, section);
-        if (fmt::format("{:016x}", base::xxh3_64(part)) != checksums[i])
-            return damaged("its numbers are damaged");
-        std::memcpy(targets[i], part.data(), section);
-    }
-    if (!state.bf16.empty()) {
-        tensor::convert_to_bf16(parameters.values.data(), state.bf16.data(), parameters.layout.total);
-    }
+    std::size_t next = prefix + length;
+    std::vector<float> piece;
+    RETORT_CHECK(
+        each_piece(trainee, [&](Trainee::Section section, std::int64_t at, std::size_t count) -> Status {
+            const auto content = bytes.subspan(next, count * sizeof(float));
+            std::memcpy(&checksum, bytes.data() + next + content.size(), 8);
+            next += content.size() + 8;
+            if (base::xxh3_64(content) != checksum) return damaged("its numbers are damaged");
+            piece.resize(count);
+            std::memcpy(piece.data(), content.data(), content.size());
+            trainee.write(section, at, piece);
+            return {};
+        }));
+    trainee.set_steps(optimiser_steps);
     return header;
 }
 

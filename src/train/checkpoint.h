@@ -1,5 +1,6 @@
-// The whole state of a training run in one file (docs/formats/checkpoint.md): parameters, optimiser moments,
-// the number of steps taken, and the curve so far. Written whole or not at all; every section is checksummed.
+// The whole state of a training run in one file (docs/formats/checkpoint.md): what is trained, optimiser
+// moments, the number of steps taken, and the curve so far. Written whole or not at all; every piece is
+// checksummed. The same whatever the number of processes that train, and read by any other number of them.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "model/parameters.h"
-#include "train/optimiser.h"
+#include "train/trainee.h"
 
 namespace retort::train {
 
@@ -37,14 +37,16 @@ struct CheckpointHeader {
     std::string fingerprint;  // of everything that shapes the run; a checkpoint of another run is refused
     std::int64_t steps = 0;
     std::vector<StepRecord> curve;
+    int processes = 1;  // that took the last step, and threads of each: other numbers sum in another order
+    int threads = 0;    // 0: these
 };
 
-Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader& header,
-                       const model::Parameters& parameters, const OptimiserState& state);
+// All processes of the run take part; the first writes.
+Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader& header, Trainee& trainee);
 
-// Fills parameters and state in place (they must have the layout that was saved).
+// Fills the trainee in place (it must have the layout that was saved). Every process reads the file.
 Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std::string_view fingerprint,
-                                         model::Parameters& parameters, OptimiserState& state);
+                                         Trainee& trainee);
 
 // One line of metrics.jsonl, without the newline.
 std::string step_json(const StepRecord& record);

@@ -197,11 +197,12 @@ void announce(const PreparedRun& prepared, const DistillReport& report, const Tr
                  100.0 * static_cast<double>(report.trained_tokens) /
                      static_cast<double>(std::max<std::int64_t>(1, report.tokens)));
     spdlog::info(
-        "{}: student of {:.1f}M parameters, {} layers{}; objective {}, {} steps, {} in memory{}", train.label,
+        "{}: student of {:.1f}M parameters, {} layers{}; objective {}, {} steps{}", train.label,
         static_cast<double>(report.parameters) / 1e6, prepared.student.layout.config.layer_count,
         report.kept_layers.empty() ? std::string() : fmt::format(" ({})", fmt::join(report.kept_layers, ",")),
-        objective_text(train.objective), plan.steps, base::bytes_text(static_cast<double>(plan.memory_bytes)),
+        objective_text(train.objective), plan.steps,
         plan.seconds > 0 ? fmt::format(", about {}", base::duration_text(plan.seconds)) : std::string());
+    spdlog::info("{}: memory {}", train.label, memory_text(plan));
 }
 
 std::string start_name(const StudentStart& start) {
@@ -237,6 +238,8 @@ Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) 
     train_options.folder = options.output;
     train_options.bf16 = report.bf16;
     train_options.data_hash = data_hash(prepared->rows);
+    train_options.start_name =
+        options.start.model.empty() ? options.teacher.string() : options.start.model.string();
     train_options.held_out = prepared->held_out;
     if (options.measure_machine) {
         RETORT_TRY(const double rate, tensor::gemm_rate({1024, 1024, 1024}, report.bf16, 0.3));

@@ -98,14 +98,16 @@ void FusedHead::backward(const HeadInput& student, const Tile& tile, float* d_hi
     if (student.parameters.bf16 == nullptr) {
         tensor::gemm(false, false, count, hidden, vocab_, 1.0F, student_logits_.data(), vocab_,
                      student.parameters.values + head, hidden, 0.0F, d_hidden_.data(), hidden);
-        tensor::gemm(true, false, vocab_, hidden, count, 1.0F, student_logits_.data(), vocab_,
-                     student_hidden_.data(), hidden, 1.0F, gradients + head, hidden);
+        if (gradients != nullptr)
+            tensor::gemm(true, false, vocab_, hidden, count, 1.0F, student_logits_.data(), vocab_,
+                         student_hidden_.data(), hidden, 1.0F, gradients + head, hidden);
     } else {
         tensor::convert_to_bf16(student_logits_.data(), logits_bf16_.data(), count * vocab_);
         tensor::gemm_bf16(false, false, count, hidden, vocab_, logits_bf16_.data(), vocab_,
                           student.parameters.bf16 + head, hidden, 0.0F, d_hidden_.data(), hidden);
-        tensor::gemm_bf16(true, false, vocab_, hidden, count, logits_bf16_.data(), vocab_,
-                          narrow_bf16_.data(), hidden, 1.0F, gradients + head, hidden);
+        if (gradients != nullptr)
+            tensor::gemm_bf16(true, false, vocab_, hidden, count, logits_bf16_.data(), vocab_,
+                              narrow_bf16_.data(), hidden, 1.0F, gradients + head, hidden);
     }
     for (std::int64_t i = 0; i < count; ++i) {
         std::copy_n(d_hidden_.data() + i * hidden, hidden, d_hidden + tile.rows[i] * hidden);
@@ -125,7 +127,7 @@ LossSums FusedHead::run(const HeadInput& student, const HeadInput* teacher,
         tensor::token_loss(student_logits_.data(), teacher == nullptr ? nullptr : teacher_logits_.data(),
                            tile.targets, tile.count, vocab_, weights, losses_.data());
         sums += sums_of({losses_.data(), static_cast<std::size_t>(tile.count)});
-        if (gradients != nullptr) backward(student, tile, d_hidden, gradients);
+        if (d_hidden != nullptr) backward(student, tile, d_hidden, gradients);
     });
     return sums;
 }
@@ -145,7 +147,7 @@ LossSums FusedHead::run_sparse(const HeadInput& student, const tensor::SparseTar
         tensor::sparse_token_loss(student_logits_.data(), part, tile.targets, tile.count, vocab_, weights,
                                   losses_.data());
         sums += sums_of({losses_.data(), static_cast<std::size_t>(tile.count)});
-        if (gradients != nullptr) backward(student, tile, d_hidden, gradients);
+        if (d_hidden != nullptr) backward(student, tile, d_hidden, gradients);
     });
     return sums;
 }
@@ -164,7 +166,7 @@ PolicySums FusedHead::run_policy(const HeadInput& student, std::span<const tenso
         for (const tensor::PolicyLoss& loss : std::span(losses).first(static_cast<std::size_t>(tile.count))) {
             sums += {loss.loss, loss.ratio, loss.kl, loss.entropy, loss.clipped ? 1 : 0, 1};
         }
-        if (gradients != nullptr) backward(student, tile, d_hidden, gradients);
+        if (d_hidden != nullptr) backward(student, tile, d_hidden, gradients);
     });
     return sums;
 }

@@ -45,7 +45,8 @@ class FusedHead {
               std::int64_t max_tokens, std::int64_t tile_bytes = std::int64_t{48} << 20U);
 
     // For all of these: targets (tokens), −1 where ignored; d_hidden (tokens, hidden) is overwritten, and
-    // gradients (layout of the student) added to. With gradients null, only the loss is computed.
+    // gradients (layout of the student) added to. With d_hidden null, only the loss is computed; with
+    // gradients null alone, the head is frozen.
 
     // teacher may be null when weights.divergence is 0.
     LossSums run(const HeadInput& student, const HeadInput* teacher, std::span<const std::int32_t> targets,

@@ -28,23 +28,22 @@ struct NamedKind {
 constexpr std::array<NamedKind, 3> kinds = {
     {{"gkd", OnPolicyKind::gkd}, {"opd", OnPolicyKind::opd}, {"grpo", OnPolicyKind::grpo}}};
 
-// Everything that decides the resulting bits.
+// Everything that decides the resulting bits, but the number of threads.
 std::string fingerprint(const model::Parameters& student, const OnPolicyInputs& inputs,
                         const OnPolicyOptions& options) {
     const TrainOptions& train = options.train;
     std::string text = fmt::format(
-        "on-policy v1 kind={} steps={}x{}x{}/{} tokens={} row={} clip={},{} kl={} format={} lambda={} "
+        "on-policy v2 kind={} steps={}x{}x{}/{} tokens={} row={} clip={},{} kl={} format={} lambda={} "
         "beta={} "
         "betas={},{} epsilon={} decay={} norm={} schedule={} lr={} warmup={} final={} rows={}x{}/{} seed={} "
-        "bf16={} "
-        "threads={} data={} ",
+        "bf16={} lora={} data={} ",
         on_policy_name(options.kind), options.steps, options.prompts_per_step, options.samples,
         options.updates, options.max_answer_tokens, options.row_length, options.clip_low, options.clip_high,
         options.kl, options.format_reward, options.lambda, objective_text(train.objective),
         train.optimiser.beta1, train.optimiser.beta2, train.optimiser.epsilon, train.optimiser.weight_decay,
         train.optimiser.clip_norm, schedule_name(train.schedule), train.learning_rate, train.warmup_share,
         train.final_share, inputs.rows.size(), train.rows_per_step, train.rows_per_micro_batch, train.seed,
-        train.bf16, base::thread_count(), train.data_hash);
+        train.bf16, model::lora_text(train.lora), train.data_hash);
     std::uint64_t prompts = 0;
     for (const TokenisedPrompt& prompt : inputs.prompts) {
         prompts = base::xxh3_64(std::as_bytes(std::span(prompt.tokens)), prompts);
@@ -62,6 +61,10 @@ Status check_inputs(const model::Parameters& student, const OnPolicyInputs& inpu
     const std::string_view name = on_policy_name(options.kind);
     if (inputs.prompts.empty())
         return fail(ErrorCode::invalid_argument, "{}: there are no prompts to answer", name);
+    if (options.train.world != nullptr && options.train.world->size() > 1) {
+        return fail(ErrorCode::unsupported,
+                    "{} does not run on several processes yet: start it without mpirun", name);
+    }
     if (options.train.eval_every > 0) {
         return fail(ErrorCode::invalid_argument,
                     "{} is measured by what it answers, not by held-out loss: leave --eval-every out", name);
@@ -97,16 +100,20 @@ struct Scorer {
     const model::Parameters& parameters;
     model::Transformer transformer;
     tensor::Buffer<std::uint16_t> bf16;
+    const Trainee* frozen = nullptr;  // where its weights are those below the adapters
 
-    Scorer(const model::Parameters& scored, std::int64_t max_tokens, bool in_bf16)
-        : parameters(scored), transformer(scored.layout, max_tokens, {false, false}) {
-        if (!in_bf16) return;
+    Scorer(const model::Parameters& scored, std::int64_t max_tokens, bool in_bf16, const Trainee* below)
+        : parameters(scored), transformer(scored.layout, max_tokens, {false, false}), frozen(below) {
+        if (!in_bf16 || below != nullptr) return;
         bf16 = tensor::Buffer<std::uint16_t>(scored.layout.total);
         tensor::convert_to_bf16(scored.values.data(), bf16.data(), scored.layout.total);
     }
     [[nodiscard]] const model::ModelConfig& config() const { return parameters.layout.config; }
     HeadInput run(const model::TokenBatch& batch) {
-        const model::ParameterView view{parameters.values.data(), bf16.empty() ? nullptr : bf16.data()};
+        const model::ParameterView view =
+            frozen != nullptr
+                ? frozen->frozen_view()
+                : model::ParameterView{parameters.values.data(), bf16.empty() ? nullptr : bf16.data()};
         return {&parameters.layout, view, transformer.forward(view, batch)};
     }
 };
@@ -114,28 +121,31 @@ struct Scorer {
 // The run's state besides parameters: rebuilt the same way at a start and a resume.
 class Run {
   public:
-    Run(model::Parameters& student, const OnPolicyInputs& inputs, const OnPolicyOptions& options,
-        std::int64_t max_tokens)
-        : student_(student),
+    // start: the student before its first step, where grpo is held to it.
+    Run(Trainee& trainee, const model::Parameters& student, const OnPolicyInputs& inputs,
+        const OnPolicyOptions& options, std::optional<model::Parameters> start, std::int64_t max_tokens)
+        : trainee_(trainee),
           inputs_(inputs),
           options_(options),
-          state_(make_optimiser(student, options.train.bf16)),
-          transformer_(student.layout, max_tokens, {true, options.train.recompute}),
+          transformer_(student.layout, max_tokens, {true, options.train.recompute, trainee.adapter_rank()}),
           head_(inputs.text->tokenizer.vocab_size(), student.layout.config.hidden_size,
                 inputs.teacher == nullptr ? student.layout.config.hidden_size
                                           : inputs.teacher->layout.config.hidden_size,
                 max_tokens),
-          d_hidden_(max_tokens * student.layout.config.hidden_size) {
+          d_hidden_(max_tokens * student.layout.config.hidden_size),
+          start_(std::move(start)) {
         if (inputs.teacher != nullptr)
-            teacher_ = std::make_unique<Scorer>(*inputs.teacher, max_tokens, options.train.bf16);
-        if (options.kind == OnPolicyKind::grpo && options.kl > 0) {
-            start_ = model::make_parameters(student.layout.config);
-            std::copy_n(student.values.data(), student.layout.total, start_->values.data());
-            reference_ = std::make_unique<Scorer>(*start_, max_tokens, options.train.bf16);
+            teacher_ = std::make_unique<Scorer>(*inputs.teacher, max_tokens, options.train.bf16, nullptr);
+        if (start_) {
+            reference_ = std::make_unique<Scorer>(*start_, max_tokens, options.train.bf16, nullptr);
+        } else if (held_to_start(options)) {
+            reference_ = std::make_unique<Scorer>(student, max_tokens, options.train.bf16, &trainee_);
         }
     }
 
-    OptimiserState& state() { return state_; }
+    static bool held_to_start(const OnPolicyOptions& options) {
+        return options.kind == OnPolicyKind::grpo && options.kl > 0;
+    }
 
     Result<StepRecord> step(std::int64_t index, double rate) {
         StepRecord record;
@@ -149,9 +159,7 @@ class Run {
     }
 
   private:
-    [[nodiscard]] model::ParameterView view() const {
-        return {student_.values.data(), state_.bf16.empty() ? nullptr : state_.bf16.data()};
-    }
+    [[nodiscard]] model::ParameterView view() const { return trainee_.view(); }
 
     // Prompts of the step, and the answers that the student gives now.
     Result<std::vector<SampledAnswer>> sample(std::int64_t index) {
@@ -170,7 +178,7 @@ class Run {
         sampling.seed = base::RandomStream(options_.train.seed ^ (sampling_stream << 32U),
                                            static_cast<std::uint64_t>(index))
                             .next_u64();
-        return sample_answers(student_, prompts_, sampling);
+        return sample_answers(trainee_.weights(), prompts_, sampling);
     }
 
     Result<std::vector<double>> rewards(std::span<const SampledAnswer> answers, StepRecord& record) const {
@@ -188,7 +196,9 @@ class Run {
         return values;
     }
 
-    [[nodiscard]] const model::ModelConfig& config() const { return student_.layout.config; }
+    [[nodiscard]] const model::ModelConfig& config() const { return trainee_.layout().config; }
+    // A training pass in forward ones; frozen weights have no gradient to compute.
+    [[nodiscard]] double passes() const { return trainee_.adapters() == nullptr ? 3 : 2; }
     // Who says what each sampled token is worth; null where only rewards do.
     [[nodiscard]] Scorer* scorer() const {
         return options_.kind == OnPolicyKind::opd ? teacher_.get() : reference_.get();
@@ -222,7 +232,7 @@ class Run {
                                                         grpo && options_.kl == 0, options_.row_length));
         score(batch);
         const TokenCounts counts = count_tokens(batch.rows);
-        record.flop += static_cast<double>(3 * options_.updates) * forward_flop(config(), counts);
+        record.flop += passes() * static_cast<double>(options_.updates) * forward_flop(config(), counts);
         if (const Scorer* scored_by = scorer()) record.flop += forward_flop(scored_by->config(), counts);
         PolicySums sums;
         for (std::int64_t update = 0; update < options_.updates && !batch.rows.empty(); ++update) {
@@ -231,8 +241,7 @@ class Run {
             for_rows(batch, [&](const Batch& joined, std::span<const tensor::PolicyToken> tokens) {
                 sums += micro_batch(joined, tokens, 1.0F / static_cast<float>(sampled));
             });
-            record.gradient_norm =
-                optimiser_step(student_, state_, options_.train.optimiser, record.learning_rate);
+            record.gradient_norm = trainee_.step(options_.train.optimiser, record.learning_rate);
         }
         const double all = static_cast<double>(std::max<std::int64_t>(1, sampled));
         const double seen = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
@@ -289,15 +298,14 @@ class Run {
             record.tokens += static_cast<std::int64_t>(batch.tokens.size());
             const model::TokenBatch token_batch = batch.token_batch();
             const HeadInput teacher = teacher_->run(token_batch);
-            const HeadInput input{&student_.layout, view(), transformer_.forward(view(), token_batch)};
-            sums +=
-                head_.run(input, &teacher, batch.targets, weights, d_hidden_.data(), state_.gradients.data());
+            const HeadInput input{&trainee_.layout(), view(), transformer_.forward(view(), token_batch)};
+            sums += head_.run(input, &teacher, batch.targets, weights, d_hidden_.data(),
+                              trainee_.head_gradients());
             backward(batch);
         }
-        record.gradient_norm =
-            optimiser_step(student_, state_, options_.train.optimiser, record.learning_rate);
+        record.gradient_norm = trainee_.step(options_.train.optimiser, record.learning_rate);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
-        record.flop += 3 * forward_flop(config(), counts) + forward_flop(teacher_->config(), counts);
+        record.flop += passes() * forward_flop(config(), counts) + forward_flop(teacher_->config(), counts);
         record.trained_tokens += sums.tokens;
         record.loss = sums.value(options_.train.objective);
         record.ce = sums.ce / n;
@@ -306,8 +314,8 @@ class Run {
     }
 
     void backward(const Batch& batch) {
-        const auto used = batch.tokens.size() * static_cast<std::size_t>(student_.layout.config.hidden_size);
-        transformer_.backward(view(), batch.token_batch(), {d_hidden_.data(), used}, state_.gradients.data());
+        const auto used = batch.tokens.size() * static_cast<std::size_t>(config().hidden_size);
+        transformer_.backward(view(), batch.token_batch(), {d_hidden_.data(), used}, trainee_.gradients());
     }
 
     // Calls use(joined rows, their tokens) for each micro-batch.
@@ -358,17 +366,16 @@ class Run {
             weights.kl = static_cast<float>(options_.kl);
         }
         const model::TokenBatch token_batch = batch.token_batch();
-        const HeadInput input{&student_.layout, view(), transformer_.forward(view(), token_batch)};
+        const HeadInput input{&trainee_.layout(), view(), transformer_.forward(view(), token_batch)};
         const PolicySums sums = head_.run_policy(input, tokens, batch.targets, weights, d_hidden_.data(),
-                                                 state_.gradients.data());
+                                                 trainee_.head_gradients());
         backward(batch);
         return sums;
     }
 
-    model::Parameters& student_;
+    Trainee& trainee_;
     const OnPolicyInputs& inputs_;
     const OnPolicyOptions& options_;
-    OptimiserState state_;
     model::Transformer transformer_;
     FusedHead head_;
     tensor::Buffer<float> d_hidden_;
@@ -398,15 +405,25 @@ Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyIn
                                     const OnPolicyOptions& options) {
     RETORT_CHECK(check_inputs(student, inputs, options));
     const TrainOptions& train = options.train;
-    Run run(student, inputs, options, options.row_length * train.rows_per_micro_batch);
-    StepLoop loop{train, fingerprint(student, inputs, options), options.steps, student, run.state(), {}, {},
-                  {}};
-    loop.step = [&run](std::int64_t index, double rate) { return run.step(index, rate); };
+    const std::string print = fingerprint(student, inputs, options);
+    std::optional<model::Parameters> start;  // adapters leave it where it is
+    if (Run::held_to_start(options) && train.lora.rank == 0) {
+        start = model::make_parameters(student.layout.config);
+        std::copy_n(student.values.data(), student.layout.total, start->values.data());
+    }
+    RETORT_TRY(const std::unique_ptr<Trainee> trainee, Trainee::make(student, trainee_options(train)));
+    std::optional<Run> run(std::in_place, *trainee, student, inputs, options, std::move(start),
+                           options.row_length * train.rows_per_micro_batch);
+    StepLoop loop{train, print, options.steps, *trainee, {}, {}, {}};
+    loop.step = [&run](std::int64_t index, double rate) { return run->step(index, rate); };
     loop.note = [](const StepRecord& record) {
         return fmt::format("correct {:.0f} %  {:.0f} tokens sampled/s", 100 * record.correct,
                            static_cast<double>(record.sampled_tokens) / record.seconds);
     };
-    return run_steps(loop);
+    auto report = run_steps(loop);
+    run.reset();
+    RETORT_CHECK(finish_training(*trainee, train, report.has_value()));
+    return report;
 }
 
 }  // namespace retort::train

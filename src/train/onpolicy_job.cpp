@@ -52,6 +52,7 @@ Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
         options.train.data_hash = base::to_hex(hash);
     }
     options.train.folder = job.output;
+    options.train.start_name = job.student.string();
     if (job.auto_dtype) options.train.bf16 = tensor::has_fast_bf16();
     OnPolicyInputs inputs;
     inputs.prompts = prompts;

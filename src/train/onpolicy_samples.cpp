@@ -11,7 +11,7 @@
 
 namespace retort::train {
 
-Result<std::vector<SampledAnswer>> sample_answers(const model::Parameters& parameters,
+Result<std::vector<SampledAnswer>> sample_answers(const model::Weights& weights,
                                                   std::span<const std::vector<std::int32_t>> prompts,
                                                   const SamplingOptions& options) {
     std::size_t longest = 0;
@@ -21,14 +21,13 @@ Result<std::vector<SampledAnswer>> sample_answers(const model::Parameters& param
     engine.max_sequences = std::min<std::int64_t>(
         options.max_sequences, static_cast<std::int64_t>(prompts.size()) * options.samples);
     engine.prefill_chunk = 512;
-    RETORT_TRY(const generate::SchedulerPlan plan,
-               generate::plan_scheduler(parameters.layout.config, engine));
+    RETORT_TRY(const generate::SchedulerPlan plan, generate::plan_scheduler(weights.config, engine));
     // A new one for each call: keys and values kept from other weights would be wrong.
-    generate::Scheduler scheduler(model::weights_view(parameters), plan, options.seed);
+    generate::Scheduler scheduler(weights, plan, options.seed);
 
     std::vector<std::pair<std::int32_t, float>> no_padding;
     if (options.vocab_size > 0) {
-        for (std::int64_t id = options.vocab_size; id < parameters.layout.config.vocab_size; ++id)
+        for (std::int64_t id = options.vocab_size; id < weights.config.vocab_size; ++id)
             no_padding.emplace_back(static_cast<std::int32_t>(id), -1e9F);
     }
     std::vector<SampledAnswer> answers(prompts.size() * static_cast<std::size_t>(options.samples));
@@ -42,8 +41,7 @@ Result<std::vector<SampledAnswer>> sample_answers(const model::Parameters& param
         scheduled.request.max_tokens = options.max_tokens;
         scheduled.request.top_logprobs = 0;
         scheduled.request.sampling.seed = base::RandomStream(options.seed, i).next_u64();
-        RETORT_CHECK(
-            generate::check_request(scheduled.request, parameters.layout.config, plan.context_length));
+        RETORT_CHECK(generate::check_request(scheduled.request, weights.config, plan.context_length));
         // The end of the turn is a token that is drawn and learnt like any other: the engine is not told of
         // it, for it would not report it.
         scheduled.on_token = [&answer, &options](const generate::TokenEvent& event) {

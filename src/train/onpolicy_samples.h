@@ -34,8 +34,8 @@ struct SamplingOptions {
 };
 
 // Prompt by prompt, samples in order. A function of weights, prompts and options: what runs beside what does
-// not matter. `parameters` are read where they lie; a prompt's tokens are computed once for all its samples.
-Result<std::vector<SampledAnswer>> sample_answers(const model::Parameters& parameters,
+// not matter. A prompt's tokens are computed once for all its samples.
+Result<std::vector<SampledAnswer>> sample_answers(const model::Weights& weights,
                                                   std::span<const std::vector<std::int32_t>> prompts,
                                                   const SamplingOptions& options);
 

@@ -1,5 +1,6 @@
 #include "train/run_steps.h"
 
+#include <array>
 #include <cmath>
 #include <optional>
 
@@ -7,6 +8,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "train/event_file.h"
 
 namespace retort::train {
@@ -37,8 +39,9 @@ class Running {
         : loop_(loop),
           options_(loop.options),
           schedule_(schedule_of(loop.options, loop.total_steps)),
-          header_{loop.fingerprint, 0, {}},
-          progress_(options_.label, static_cast<std::uint64_t>(loop.total_steps), "steps", options_.quiet) {}
+          header_{loop.fingerprint, 0, {}, world().size(), base::thread_count()},
+          progress_(options_.label, static_cast<std::uint64_t>(loop.total_steps), "steps",
+                    options_.quiet || !world().is_first()) {}
 
     Result<TrainReport> go() {
         RETORT_CHECK(resume());
@@ -49,6 +52,7 @@ class Running {
     }
 
   private:
+    [[nodiscard]] Communicator& world() const { return loop_.trainee.world(); }
     [[nodiscard]] bool on_disk() const { return !options_.folder.empty(); }
     [[nodiscard]] std::filesystem::path last_file() const { return options_.folder / "checkpoint.bin"; }
     [[nodiscard]] std::filesystem::path best_file() const { return options_.folder / "best.bin"; }
@@ -64,15 +68,44 @@ class Running {
                         options_.label);
         if (!on_disk()) return {};
         if (std::filesystem::exists(last_file())) {
-            RETORT_TRY(header_, load_checkpoint(last_file(), loop_.fingerprint, loop_.student, loop_.state));
+            RETORT_TRY(header_, load_checkpoint(last_file(), loop_.fingerprint, loop_.trainee));
             resumed_from_ = header_.steps;
             spdlog::info("{}: going on from step {} of {}", options_.label, header_.steps, loop_.total_steps);
+            warn_of_other_numbers();
         }
         watch_ = watch_held_out(header_.curve);
         progress_.set_resumed(static_cast<std::uint64_t>(header_.steps));
+        if (!world().is_first()) return {};
         RETORT_CHECK(base::make_folders(options_.folder));
         RETORT_TRY(events_, EventFile::create(options_.folder / event_file_name, header_.curve));
         return {};
+    }
+
+    void warn_of_other_numbers() {
+        const int processes = world().size();
+        const int threads = base::thread_count();
+        if (header_.processes != processes || header_.threads != threads) {
+            spdlog::warn(
+                "{}: until here it ran on {} processes of {} threads, now on {} of {}: the same run, but "
+                "sums "
+                "are taken in another order, so not the same bits as without the change",
+                options_.label, header_.processes, header_.threads, processes, threads);
+        }
+        header_.processes = processes;
+        header_.threads = threads;
+    }
+
+    // What all processes do next is one decision: stop when any was interrupted, save when the first says so.
+    struct Signals {
+        bool interrupted = false;
+        bool save = false;
+    };
+    Signals signals() {
+        const bool late = base::monotonic_seconds() - last_saved_ > options_.checkpoint_seconds;
+        std::array<double, 2> raised = {base::interrupted() ? 1.0 : 0.0,
+                                        late && world().is_first() ? 1.0 : 0.0};
+        world().sum(raised);
+        return {raised[0] > 0, raised[1] > 0};
     }
 
     Status stopped() {
@@ -82,7 +115,7 @@ class Running {
     }
 
     Status advance() {
-        if (base::interrupted()) return stopped();
+        if (signals().interrupted) return stopped();
         const double start = base::monotonic_seconds();
         const double cpu_start = base::process_cpu_seconds();
         const double rate = learning_rate(schedule_, header_.steps);
@@ -103,14 +136,13 @@ class Running {
         ++header_.steps;
         watch_ = watch_held_out(header_.curve);
         if (record.held_out && watch_.best_step == record.step)
-            RETORT_CHECK(save_checkpoint(best_file(), header_, loop_.student, loop_.state));
+            RETORT_CHECK(save_checkpoint(best_file(), header_, loop_.trainee));
         if (events_) RETORT_CHECK(events_->add(record));
         if (options_.on_step) options_.on_step(record);
         RETORT_CHECK(check_finite(record));
         progress_.update(static_cast<std::uint64_t>(header_.steps), note(record));
         const bool due = options_.checkpoint_steps > 0 && header_.steps % options_.checkpoint_steps == 0;
-        const bool late = base::monotonic_seconds() - last_saved_ > options_.checkpoint_seconds;
-        if (last || due || late || out_of_patience()) return save();
+        if (last || due || out_of_patience() || signals().save) return save();
         return {};
     }
 
@@ -135,8 +167,8 @@ class Running {
 
     Status save() {
         if (!on_disk()) return {};
-        RETORT_CHECK(save_checkpoint(last_file(), header_, loop_.student, loop_.state));
-        RETORT_CHECK(write_metrics(options_.folder, header_.curve));
+        RETORT_CHECK(save_checkpoint(last_file(), header_, loop_.trainee));
+        if (world().is_first()) RETORT_CHECK(write_metrics(options_.folder, header_.curve));
         last_saved_ = base::monotonic_seconds();
         return {};
     }
@@ -145,7 +177,7 @@ class Running {
     Status keep_best() {
         if (!watched() || watch_.best_step == 0 || watch_.best_step == header_.steps) return {};
         RETORT_TRY(const CheckpointHeader best,
-                   load_checkpoint(best_file(), loop_.fingerprint, loop_.student, loop_.state));
+                   load_checkpoint(best_file(), loop_.fingerprint, loop_.trainee));
         if (best.steps != watch_.best_step) {
             return fail(ErrorCode::format,
                         "{}: it is of step {}, the best was {}; delete {} and it to train again",

@@ -16,8 +16,7 @@ struct StepLoop {
     const TrainOptions& options;  // schedule, folder, checkpoints, eval_every, patience, label
     std::string fingerprint;      // of everything that decides the resulting bits
     std::int64_t total_steps = 0;
-    model::Parameters& student;
-    OptimiserState& state;
+    Trainee& trainee;
     // Step `index` (from 0) at this learning rate; the record's own number, time and learning rate are set by
     // the loop. An error of code cancelled is an interruption: the step is not taken.
     std::function<Result<StepRecord>(std::int64_t index, double learning_rate)> step;

@@ -1,9 +1,13 @@
 #include "train/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
+#include <numeric>
+#include <optional>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/parallel.h"
@@ -34,20 +38,20 @@ std::int64_t longest_row(std::span<const data::PackedBatch> rows, const TrainOpt
     return static_cast<std::int64_t>(longest);
 }
 
-// Everything that decides the resulting bits.
+// Everything that decides the resulting bits, but the numbers of processes and threads.
 std::string fingerprint(const model::Parameters& student, const model::Parameters* teacher,
                         std::span<const data::PackedBatch> rows, const TrainOptions& options,
                         std::int64_t steps) {
     std::string text = fmt::format(
-        "v2 objective={} vocab={} cache={:016x} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
+        "v3 objective={} vocab={} cache={:016x} betas={},{} epsilon={} decay={} clip={} schedule={} lr={} "
         "warmup={} "
-        "final={} steps={} rows={}x{}/{} seed={} bf16={} threads={} data={} ",
+        "final={} steps={} rows={}x{}/{} seed={} bf16={} lora={} data={} ",
         objective_text(options.objective), options.vocab_size,
         options.cache == nullptr ? 0 : options.cache->hash(), options.optimiser.beta1,
         options.optimiser.beta2, options.optimiser.epsilon, options.optimiser.weight_decay,
         options.optimiser.clip_norm, schedule_name(options.schedule), options.learning_rate,
         options.warmup_share, options.final_share, steps, rows.size(), options.rows_per_step,
-        options.rows_per_micro_batch, options.seed, options.bf16, base::thread_count(), options.data_hash);
+        options.rows_per_micro_batch, options.seed, options.bf16, lora_text(options.lora), options.data_hash);
     text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
     if (teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
@@ -122,9 +126,8 @@ Status check_inputs(const model::Parameters& student, const model::Parameters* t
 struct Run {
     const TrainOptions& options;
     std::span<const data::PackedBatch> rows;
-    model::Parameters& student;
     const model::Parameters* teacher;
-    OptimiserState state;
+    Trainee& trainee;
     model::Transformer student_transformer;
     std::unique_ptr<model::Transformer> teacher_transformer;
     tensor::Buffer<std::uint16_t> teacher_bf16;
@@ -132,18 +135,17 @@ struct Run {
     tensor::Buffer<float> d_hidden;
     data::TokenEntries cached;  // of the micro-batch, with a cache
 
-    Run(model::Parameters& student_parameters, const model::Parameters* teacher_parameters,
+    Run(Trainee& student, const model::Parameters* teacher_parameters,
         std::span<const data::PackedBatch> packed, const TrainOptions& train_options, std::int64_t max_tokens)
         : options(train_options),
           rows(packed),
-          student(student_parameters),
           teacher(teacher_parameters),
-          state(make_optimiser(student_parameters, train_options.bf16)),
-          student_transformer(student_parameters.layout, max_tokens, {true, train_options.recompute}),
-          head(head_vocab(student_parameters.layout.config, train_options),
-               student_parameters.layout.config.hidden_size,
+          trainee(student),
+          student_transformer(student.layout(), max_tokens,
+                              {true, train_options.recompute, student.adapter_rank()}),
+          head(head_vocab(student.layout().config, train_options), student.layout().config.hidden_size,
                teacher_parameters == nullptr ? 0 : teacher_parameters->layout.config.hidden_size, max_tokens),
-          d_hidden(max_tokens * student_parameters.layout.config.hidden_size) {
+          d_hidden(max_tokens * student.layout().config.hidden_size) {
         if (teacher == nullptr) return;
         teacher_transformer = std::make_unique<model::Transformer>(teacher->layout, max_tokens,
                                                                    model::TransformerOptions{false, false});
@@ -151,10 +153,6 @@ struct Run {
             teacher_bf16 = tensor::Buffer<std::uint16_t>(teacher->layout.total);
             tensor::convert_to_bf16(teacher->values.data(), teacher_bf16.data(), teacher->layout.total);
         }
-    }
-
-    [[nodiscard]] model::ParameterView student_view() const {
-        return {student.values.data(), state.bf16.empty() ? nullptr : state.bf16.data()};
     }
 
     HeadInput run_teacher(const model::TokenBatch& tokens) {
@@ -168,21 +166,40 @@ struct Run {
                          const tensor::TokenLossWeights& weights) {
         const model::TokenBatch tokens = batch.token_batch();
         const HeadInput teacher_input = run_teacher(tokens);
-        const HeadInput student_input{&student.layout, student_view(),
-                                      student_transformer.forward(student_view(), tokens)};
+        const HeadInput student_input{&trainee.layout(), trainee.view(),
+                                      student_transformer.forward(trainee.view(), tokens)};
         LossSums sums;
         if (options.cache != nullptr && uses_teacher(options.objective)) {
             const tensor::SparseTargets kept = options.cache->gather(rows, indices, cached);
             sums = head.run_sparse(student_input, kept, batch.targets, weights, d_hidden.data(),
-                                   state.gradients.data());
+                                   trainee.head_gradients());
         } else {
             sums = head.run(student_input, teacher == nullptr ? nullptr : &teacher_input, batch.targets,
-                            weights, d_hidden.data(), state.gradients.data());
+                            weights, d_hidden.data(), trainee.head_gradients());
         }
         const std::size_t used =
-            batch.tokens.size() * static_cast<std::size_t>(student.layout.config.hidden_size);
-        student_transformer.backward(student_view(), tokens, {d_hidden.data(), used}, state.gradients.data());
+            batch.tokens.size() * static_cast<std::size_t>(trainee.layout().config.hidden_size);
+        student_transformer.backward(trainee.view(), tokens, {d_hidden.data(), used}, trainee.gradients());
         return sums;
+    }
+
+    // Every so many rows, from its own number on.
+    [[nodiscard]] std::vector<std::int64_t> rows_of_rank(std::span<const std::int64_t> all) const {
+        std::vector<std::int64_t> mine;
+        const auto ranks = static_cast<std::size_t>(trainee.world().size());
+        for (auto r = static_cast<std::size_t>(trainee.world().rank()); r < all.size(); r += ranks)
+            mine.push_back(all[r]);
+        return mine;
+    }
+
+    // Over the processes. Counts below 2^53 are exact in a double.
+    void add_up(LossSums& sums, std::int64_t& tokens) const {
+        std::array<double, 5> values = {sums.ce, sums.divergence, static_cast<double>(sums.agreements),
+                                        static_cast<double>(sums.tokens), static_cast<double>(tokens)};
+        trainee.world().sum(values);
+        sums = {values[0], values[1], static_cast<std::int64_t>(values[2]),
+                static_cast<std::int64_t>(values[3])};
+        tokens = static_cast<std::int64_t>(values[4]);
     }
 
     StepRecord step(std::int64_t index, double rate) {
@@ -194,16 +211,18 @@ struct Run {
         tensor::TokenLossWeights weights = loss_weights(options.objective);
         weights.scale = trained > 0 ? 1.0F / static_cast<float>(trained) : 0.0F;
         LossSums sums;
-        for (std::size_t begin = 0; begin < chosen.size();
+        const std::vector<std::int64_t> mine = rows_of_rank(chosen);
+        for (std::size_t begin = 0; begin < mine.size();
              begin += static_cast<std::size_t>(options.rows_per_micro_batch)) {
             const std::size_t count =
-                std::min(chosen.size() - begin, static_cast<std::size_t>(options.rows_per_micro_batch));
-            const std::span<const std::int64_t> indices = std::span(chosen).subspan(begin, count);
+                std::min(mine.size() - begin, static_cast<std::size_t>(options.rows_per_micro_batch));
+            const std::span<const std::int64_t> indices = std::span(mine).subspan(begin, count);
             const Batch batch = join_rows(rows, indices);
             record.tokens += static_cast<std::int64_t>(batch.tokens.size());
             sums += micro_batch(indices, batch, weights);
         }
-        record.gradient_norm = optimiser_step(student, state, options.optimiser, rate);
+        add_up(sums, record.tokens);
+        record.gradient_norm = trainee.step(options.optimiser, rate);
         record.trained_tokens = sums.tokens;
         record.loss = sums.value(options.objective);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
@@ -219,20 +238,25 @@ struct Run {
         if (options.cache != nullptr) objective = Objective{};
         const tensor::TokenLossWeights weights = loss_weights(objective);
         LossSums sums;
+        std::vector<std::int64_t> all(options.held_out.size());
+        std::iota(all.begin(), all.end(), 0);
+        const std::vector<std::int64_t> mine = rows_of_rank(all);
         std::vector<std::int64_t> indices;
-        for (std::size_t i = 0; i < options.held_out.size(); ++i) {
-            indices.push_back(static_cast<std::int64_t>(i));
+        for (std::size_t i = 0; i < mine.size(); ++i) {
+            indices.push_back(mine[i]);
             const bool full = static_cast<std::int64_t>(indices.size()) == options.rows_per_micro_batch;
-            if (!full && i + 1 < options.held_out.size()) continue;
+            if (!full && i + 1 < mine.size()) continue;
             const Batch batch = join_rows(options.held_out, indices);
             const model::TokenBatch tokens = batch.token_batch();
             const HeadInput teacher_input = run_teacher(tokens);
-            const HeadInput student_input{&student.layout, student_view(),
-                                          student_transformer.forward(student_view(), tokens)};
+            const HeadInput student_input{&trainee.layout(), trainee.view(),
+                                          student_transformer.forward(trainee.view(), tokens)};
             sums += head.run(student_input, teacher == nullptr ? nullptr : &teacher_input, batch.targets,
-                             weights, d_hidden.data(), nullptr);
+                             weights, nullptr, nullptr);
             indices.clear();
         }
+        std::int64_t no_tokens = 0;
+        add_up(sums, no_tokens);
         return sums.value(objective);
     }
 };
@@ -250,20 +274,26 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
                                : static_cast<std::int64_t>(counts.tokens / static_cast<double>(rows.size()) *
                                                            static_cast<double>(options.rows_per_step));
     if (counts.tokens > 0) {
-        plan.flops_per_token =
-            (3 * forward_flop(student, counts) + (teacher == nullptr ? 0 : forward_flop(*teacher, counts))) /
-            counts.tokens;
+        const double passes = options.lora.rank == 0 ? 3 : 2;  // frozen weights have no gradient to compute
+        plan.flops_per_token = (passes * forward_flop(student, counts) +
+                                (teacher == nullptr ? 0 : forward_flop(*teacher, counts))) /
+                               counts.tokens;
     }
-    plan.memory_bytes =
-        student.parameter_count() * 4 * 4 + (options.bf16 ? student.parameter_count() * 2 : 0) +
-        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute}) +
-        FusedHead::memory_bytes(head_vocab(student, options), student.hidden_size,
-                                teacher == nullptr ? 0 : teacher->hidden_size, max_tokens, options.bf16) +
+    const TraineeOptions kept = trainee_options(options);
+    plan.memory.student = Trainee::memory(student, kept);
+    plan.memory.activations =
+        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute, kept.lora.rank}) +
         max_tokens * student.hidden_size * 4;
+    plan.memory.head =
+        FusedHead::memory_bytes(head_vocab(student, options), student.hidden_size,
+                                teacher == nullptr ? 0 : teacher->hidden_size, max_tokens, options.bf16);
     if (teacher != nullptr) {
-        plan.memory_bytes += teacher->parameter_count() * 4 +
-                             model::Transformer::memory_bytes(*teacher, max_tokens, {false, false});
+        plan.memory.teacher = teacher->parameter_count() * (options.bf16 ? 6 : 4) +
+                              model::Transformer::memory_bytes(*teacher, max_tokens, {false, false});
     }
+    const TrainPlan::Memory& memory = plan.memory;
+    plan.memory_bytes = memory.student.weights + memory.student.gradients + memory.student.moments +
+                        memory.activations + memory.head + memory.teacher;
     if (options.machine_gflops > 0) {
         constexpr double usual_share = 0.7;
         plan.seconds = plan.flops_per_token * static_cast<double>(plan.tokens_per_step * plan.steps) /
@@ -272,27 +302,52 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
     return plan;
 }
 
+std::string memory_text(const TrainPlan& plan) {
+    const auto text = [](std::int64_t bytes) { return base::bytes_text(static_cast<double>(bytes)); };
+    const TrainPlan::Memory& memory = plan.memory;
+    std::string parts =
+        fmt::format("{}: weights {}, gradients {}, moments {}, activations {}, head {}",
+                    text(plan.memory_bytes), text(memory.student.weights), text(memory.student.gradients),
+                    text(memory.student.moments), text(memory.activations), text(memory.head));
+    if (memory.teacher > 0) parts += fmt::format(", teacher {}", text(memory.teacher));
+    return parts;
+}
+
+TraineeOptions trainee_options(const TrainOptions& options) {
+    return {options.bf16, options.lora, options.seed, options.world};
+}
+
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
                           std::span<const data::PackedBatch> rows, const TrainOptions& options) {
     if (!uses_teacher(options.objective) || options.cache != nullptr) teacher = nullptr;
     RETORT_CHECK(check_inputs(student, teacher, rows, options));
     const TrainPlan plan = plan_training(
         student.layout.config, teacher == nullptr ? nullptr : &teacher->layout.config, rows, options);
-    Run run(student, teacher, rows, options, longest_row(rows, options) * options.rows_per_micro_batch);
-    StepLoop loop{options,    fingerprint(student, teacher, rows, options, plan.steps),
-                  plan.steps, student,
-                  run.state,  {},
-                  {},         {}};
+    const std::string print = fingerprint(student, teacher, rows, options, plan.steps);
+    RETORT_TRY(const std::unique_ptr<Trainee> trainee, Trainee::make(student, trainee_options(options)));
+    std::optional<Run> run(std::in_place, *trainee, teacher, rows, options,
+                           longest_row(rows, options) * options.rows_per_micro_batch);
+    StepLoop loop{options, print, plan.steps, *trainee, {}, {}, {}};
     loop.step = [&](std::int64_t index, double rate) -> Result<StepRecord> {
-        StepRecord record = run.step(index, rate);
+        StepRecord record = run->step(index, rate);
         record.flop = static_cast<double>(record.tokens) * plan.flops_per_token;
         return record;
     };
-    if (!options.held_out.empty()) loop.held_out_loss = [&run] { return run.held_out_loss(); };
+    if (!options.held_out.empty()) loop.held_out_loss = [&run] { return run->held_out_loss(); };
     loop.note = [](const StepRecord& record) {
         return fmt::format("{:.0f} tokens/s", static_cast<double>(record.tokens) / record.seconds);
     };
-    return run_steps(loop);
+    auto report = run_steps(loop);
+    run.reset();
+    RETORT_CHECK(finish_training(*trainee, options, report.has_value()));
+    return report;
+}
+
+Status finish_training(Trainee& trainee, const TrainOptions& options, bool whole) {
+    if (whole && trainee.adapters() != nullptr && !options.folder.empty() && trainee.world().is_first())
+        RETORT_CHECK(trainee.save_adapters(options.folder / "adapters", options.start_name));
+    trainee.give_back();
+    return {};
 }
 
 }  // namespace retort::train

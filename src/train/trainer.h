@@ -19,6 +19,7 @@
 #include "train/objective.h"
 #include "train/optimiser.h"
 #include "train/schedule.h"
+#include "train/trainee.h"
 
 namespace retort::train {
 
@@ -38,13 +39,16 @@ struct TrainOptions {
     std::uint64_t seed = 1;
     bool bf16 = false;
     bool recompute = false;
+    model::LoraOptions lora;                      // rank 0: all weights are trained
+    Communicator* world = nullptr;                // the processes that train together; null: this one alone
     std::span<const data::PackedBatch> held_out;  // never trained on; must outlive the run
     std::int64_t eval_every = 0;  // steps between measurements of the loss of held_out; 0: none
     std::int64_t patience = 0;  // measurements without a better one that end the run; 0: it never ends early
     std::filesystem::path folder;       // what train/run_steps.h keeps there; empty: nothing
     std::int64_t checkpoint_steps = 0;  // also every so many steps; 0: by time only
     double checkpoint_seconds = 60;
-    std::string data_hash;  // of what shaped the rows, for the fingerprint
+    std::string data_hash;   // of what shaped the rows, for the fingerprint
+    std::string start_name;  // of what the student started from, for the adapters' file
     std::string label = "distill";
     bool quiet = false;
     std::function<void(const StepRecord&)> on_step;  // called between steps; may be empty
@@ -64,7 +68,8 @@ struct TrainReport {
     std::vector<StepRecord> curve;
 };
 
-// Trains in place. teacher: null for ce, and with a cache.
+// Trains in place; with adapters they are merged at the end, and kept apart in folder/adapters. teacher: null
+// for ce, and with a cache.
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,
                           std::span<const data::PackedBatch> rows, const TrainOptions& options);
 
@@ -72,11 +77,23 @@ Result<TrainReport> train(model::Parameters& student, const model::Parameters* t
 struct TrainPlan {
     std::int64_t steps = 0;
     std::int64_t tokens_per_step = 0;
-    std::int64_t memory_bytes = 0;
-    double flops_per_token =
-        0;  // matrices: 6·N a student token, 2·N a teacher token, head over trained tokens, attention
-    double seconds = 0;  // at `share` of the machine's rate; 0 when the rate is unknown
+    struct Memory {
+        Trainee::Memory student;
+        std::int64_t activations = 0;  // the student's, with the scratch of its passes
+        std::int64_t head = 0;         // logits of a tile
+        std::int64_t teacher = 0;      // weights and activations
+    } memory;
+    std::int64_t memory_bytes = 0;  // of all that
+    double flops_per_token = 0;  // matrices: 6·N a student token (4·N with adapters), 2·N a teacher token,
+                                 // head over trained tokens, attention
+    double seconds = 0;          // at `share` of the machine's rate; 0 when the rate is unknown
 };
+std::string memory_text(const TrainPlan& plan);  // in one line, part by part
+// How this run keeps its student.
+TraineeOptions trainee_options(const TrainOptions& options);
+// The end of a training function: the student's values are what was trained; adapters of a whole run are
+// kept.
+Status finish_training(Trainee& trainee, const TrainOptions& options, bool whole);
 TrainPlan plan_training(const model::ModelConfig& student, const model::ModelConfig* teacher,
                         std::span<const data::PackedBatch> rows, const TrainOptions& options);
 

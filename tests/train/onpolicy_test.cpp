@@ -86,7 +86,7 @@ TEST(OnPolicy, samples_have_the_logprobs_that_training_computes) {
     sampling.max_tokens = 24;
     sampling.seed = 7;
     sampling.end_tokens = setting.text.end_of_turn_tokens;
-    const auto answers = sample_answers(student, prompts, sampling).value();
+    const auto answers = sample_answers(model::weights_view(student), prompts, sampling).value();
     ASSERT_EQ(answers.size(), prompts.size() * 3);
     EXPECT_NE(answers[0].tokens, answers[1].tokens);
     const std::vector<float> advantages(answers.size(), 1.0F);
@@ -106,10 +106,12 @@ TEST(OnPolicy, samples_have_the_logprobs_that_training_computes) {
     }
     EXPECT_EQ(checked, batch.trained_tokens);
     // One prompt alone: the same answers.
-    const auto alone = sample_answers(student, std::span(prompts).first(1), sampling).value();
+    const auto alone =
+        sample_answers(model::weights_view(student), std::span(prompts).first(1), sampling).value();
     EXPECT_EQ(alone[2].tokens, answers[2].tokens);
     sampling.seed = 8;
-    EXPECT_NE(sample_answers(student, prompts, sampling).value()[0].tokens, answers[0].tokens);
+    EXPECT_NE(sample_answers(model::weights_view(student), prompts, sampling).value()[0].tokens,
+              answers[0].tokens);
 }
 
 TEST(OnPolicy, advantages_are_normalised_within_their_group) {
@@ -186,9 +188,16 @@ TEST(OnPolicy, grpo_earns_more) {
 TEST(OnPolicy, stopped_anywhere_it_ends_at_the_same_bits) {
     const Setting setting;
     const model::Parameters teacher = setting.model(2);
-    for (const OnPolicyKind kind : {OnPolicyKind::opd, OnPolicyKind::gkd, OnPolicyKind::grpo}) {
+    const struct {
+        OnPolicyKind kind;
+        std::int64_t lora_rank;
+    } cases[] = {
+        {OnPolicyKind::opd, 0}, {OnPolicyKind::gkd, 0}, {OnPolicyKind::grpo, 0}, {OnPolicyKind::grpo, 4}};
+    for (const auto& [kind, lora_rank] : cases) {
         OnPolicyOptions options = setting.options(kind);
         options.updates = 2;
+        options.train.lora.rank = lora_rank;
+        if (lora_rank > 0) options.kl = 0.1;
         model::Parameters whole = setting.model(1);
         ASSERT_TRUE(train_on_policy(whole, setting.inputs(&teacher), options));
         options.train.folder = fs::path(::testing::TempDir()) / "retort_onpolicy";

@@ -69,7 +69,7 @@ TEST_P(TorchCurve, first_twenty_losses) {
         longest = std::max(longest, static_cast<std::int64_t>(batch.tokens.size()));
     model::Parameters student = golden::load("smollm2");
     const model::Parameters teacher = golden::load("llama3");
-    OptimiserState state = make_optimiser(student, false);
+    const std::unique_ptr<Trainee> trainee = Trainee::make(student, {}).value();
     OptimiserOptions options;
     options.clip_norm = 3.5;
     Schedule schedule;
@@ -98,11 +98,11 @@ TEST_P(TorchCurve, first_twenty_losses) {
             std::vector<float> d_hidden(hidden.size());
             sums +=
                 head.run({&student.layout, view, hidden}, uses_teacher(objective) ? &teacher_input : nullptr,
-                         batch.targets, weights, d_hidden.data(), state.gradients.data());
-            transformer.backward(view, batch.token_batch(), d_hidden, state.gradients.data());
+                         batch.targets, weights, d_hidden.data(), trainee->gradients());
+            transformer.backward(view, batch.token_batch(), d_hidden, trainee->gradients());
         }
         const double rate = learning_rate(schedule, static_cast<std::int64_t>(s));
-        optimiser_step(student, state, options, rate);
+        trainee->step(options, rate);
         // The bound; 1e-5 and less is seen.
         EXPECT_NEAR(sums.value(objective) / expected[s], 1.0, 1e-3) << "step " << s;
     }

@@ -1,6 +1,7 @@
 // The loop around the gradients: the loss curve of torch's AdamW, and resuming to the same bits.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 
@@ -52,7 +53,7 @@ TEST(OptimiserStep, follows_torch_over_a_short_run) {
     ASSERT_EQ(golden.batches.size(), 8U);
     model::Parameters student = golden::load("smollm2");
     const model::Parameters initial = golden::load("smollm2");
-    OptimiserState state = make_optimiser(student, false);
+    const std::unique_ptr<Trainee> trainee = Trainee::make(student, {}).value();
     OptimiserOptions options;
     options.clip_norm = 3.5;
     Schedule schedule;
@@ -78,12 +79,12 @@ TEST(OptimiserStep, follows_torch_over_a_short_run) {
             const auto hidden = transformer.forward(view, batch.token_batch());
             std::vector<float> d_hidden(hidden.size());
             sums += head.run({&student.layout, view, hidden}, nullptr, batch.targets, weights,
-                             d_hidden.data(), state.gradients.data());
-            transformer.backward(view, batch.token_batch(), d_hidden, state.gradients.data());
+                             d_hidden.data(), trainee->gradients());
+            transformer.backward(view, batch.token_batch(), d_hidden, trainee->gradients());
         }
         const double rate = learning_rate(schedule, s);
         EXPECT_NEAR(rate, rates[static_cast<std::size_t>(s)], 1e-6 * rate);
-        const double norm = optimiser_step(student, state, options, rate);
+        const double norm = trainee->step(options, rate);
         EXPECT_NEAR(sums.ce / static_cast<double>(sums.tokens), losses[static_cast<std::size_t>(s)], 1e-4)
             << s;
         EXPECT_NEAR(norm / norms[static_cast<std::size_t>(s)], 1.0, 1e-3) << s;
@@ -134,22 +135,25 @@ TEST(Train, resumes_to_the_same_bits_from_every_checkpoint) {
 TEST(Checkpoint, of_another_run_or_a_damaged_one_is_refused_by_name) {
     const fs::path folder = scratch("checkpoint");
     model::Parameters student = golden::load("smollm2");
-    OptimiserState state = make_optimiser(student, false);
-    state.m.data()[5] = 3;
-    ASSERT_TRUE(save_checkpoint(folder / "c", {"run A", 7, {StepRecord{}}}, student, state));
+    const auto trainee = Trainee::make(student, {}).value();
+    const std::array<float, 1> three = {3};
+    trainee->write(Trainee::Section::first_moments, 5, three);
+    ASSERT_TRUE(save_checkpoint(folder / "c", {"run A", 7, {StepRecord{}}}, *trainee));
     model::Parameters again = golden::load("llama3");
-    OptimiserState other = make_optimiser(again, false);
-    EXPECT_FALSE(load_checkpoint(folder / "c", "run A", again, other));
-    OptimiserState same = make_optimiser(student, false);
-    EXPECT_FALSE(load_checkpoint(folder / "c", "run B", student, same));
-    const auto header = load_checkpoint(folder / "c", "run A", student, same);
+    EXPECT_FALSE(load_checkpoint(folder / "c", "run A", *Trainee::make(again, {}).value()));
+    model::Parameters fresh = golden::load("smollm2");
+    const auto same = Trainee::make(fresh, {}).value();
+    EXPECT_FALSE(load_checkpoint(folder / "c", "run B", *same));
+    const auto header = load_checkpoint(folder / "c", "run A", *same);
     ASSERT_TRUE(header) << header.error().message;
     EXPECT_EQ(header->steps, 7);
     EXPECT_EQ(header->curve.size(), 1U);
-    EXPECT_EQ(same.m.data()[5], 3);
+    std::array<float, 1> read{};
+    same->read(Trainee::Section::first_moments, 5, read);
+    EXPECT_EQ(read, three);
     const auto size = fs::file_size(folder / "c");
     fs::resize_file(folder / "c", size - 1);
-    EXPECT_FALSE(load_checkpoint(folder / "c", "run A", student, same));
+    EXPECT_FALSE(load_checkpoint(folder / "c", "run A", *same));
 }
 
 TEST(Train, bad_input_is_named) {
