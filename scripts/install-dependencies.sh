@@ -9,6 +9,7 @@ packages=(
   libspdlog-dev libfmt-dev libsimdjson-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev
   libzip-dev libxxhash-dev libsodium-dev libssl-dev libzstd-dev zlib1g-dev
   libsqlite3-dev libpq-dev
+  libopenmpi-dev openmpi-bin # optional in the build: training on several processes
   libxml2-dev libpoppler-cpp-dev libcmark-dev # works to screen against: HTML, EPUB, PDF, Markdown
   libjs-marked node-dompurify libjs-katex libjs-highlight.js # the chat page, inside the program
   libgtest-dev libgmock-dev librapidcheck-dev

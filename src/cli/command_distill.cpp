@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "cli/commands.h"
 #include "cli/distill_options.h"
 #include "cli/model_path.h"
@@ -70,6 +71,9 @@ void add_distill(Commands& commands) {
         [options](const CommonOptions& common) -> Status {
             DistillSettings& settings = options->settings;
             RETORT_CHECK(settings.finish());
+            train::Communicator*& world = settings.options.train.world;
+            RETORT_TRY(world, train::join_world());
+            if (!world->is_first()) spdlog::set_level(spdlog::level::err);
             train::DistillOptions& distill = settings.options;
             if (!options->teacher.empty()) {
                 RETORT_TRY(distill.teacher, resolve_model(options->teacher));
@@ -93,8 +97,12 @@ void add_distill(Commands& commands) {
                 return fail(ErrorCode::invalid_argument, "objective {} trains on records: give --records",
                             settings.objective);
             }
+            if (options->check && world->size() > 1) {
+                return fail(ErrorCode::unsupported, "--check runs as one process: start it without mpirun");
+            }
             if (options->check) return check(distill, common.json);
             RETORT_TRY(const train::DistillReport report, train::distill(distill));
+            if (!world->is_first()) return {};
             if (common.json) {
                 fmt::print("{}", train::report_json(report, distill));
                 return {};

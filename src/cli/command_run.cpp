@@ -18,6 +18,7 @@
 #include "cli/run_folder.h"
 #include "data/lineage.h"
 #include "data/prompts.h"
+#include "train/communicator.h"
 #include "train/model_files.h"
 
 namespace retort::cli {
@@ -555,6 +556,12 @@ void add_run(Commands& commands) {
         commands.add(Group::training, "run", "a recipe: the whole loop from one TOML file, resumable",
                      {"retort run recipes/demo.toml", "retort run recipes/demo.toml --folder runs/second"},
                      [options](const CommonOptions& common) -> Status {
+                         RETORT_TRY(train::Communicator * world, train::join_world());
+                         if (world->size() > 1) {
+                             return fail(ErrorCode::unsupported,
+                                         "a recipe runs as one process: start `retort distill` by mpirun "
+                                         "instead (docs/several-machines.md)");
+                         }
                          RETORT_TRY(Recipe recipe, read_recipe(options->recipe));
                          if (!options->folder.empty()) recipe.folder = options->folder;
                          RETORT_TRY(RunFolder folder, RunFolder::open(recipe.folder));

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "base/strings.h"
 #include "cli/help.h"
+#include "train/communicator.h"
 
 namespace retort::cli {
 
@@ -173,6 +174,8 @@ int Commands::run_parsed(const Entry& entry, const std::string& name) {
     if (std::fflush(stdout) != 0 && status) status = fail(ErrorCode::io, "cannot write to standard output");
     if (status) return 0;
     print_error(name, status.error().message);
+    // Of several processes the others wait for this one. A run that was stopped is stopped in all of them.
+    if (status.error().code != ErrorCode::cancelled) train::abandon_world();
     return exit_status(status.error());
 }
 

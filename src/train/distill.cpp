@@ -261,6 +261,7 @@ Result<DistillReport> distill(const DistillOptions& options) {
     announce(*prepared, report, prepared->plan, prepared->train);
     RETORT_TRY(report.train, train(prepared->student, prepared->teacher ? &*prepared->teacher : nullptr,
                                    prepared->rows, prepared->train));
+    if (options.train.world != nullptr && !options.train.world->is_first()) return report;
     // In f32: what is evaluated and compared is what was trained. Exports round.
     RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
     RETORT_CHECK(data::save_lineage(
