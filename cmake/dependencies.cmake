@@ -33,6 +33,5 @@ pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
 # Optional: training on several processes. A build without it refuses to be started by mpirun, and does all else.
 option(RETORT_MPI "training on several processes by MPI, where it is installed" ON)
 if(RETORT_MPI)
-  enable_language(C)
   find_package(MPI COMPONENTS C)
 endif()

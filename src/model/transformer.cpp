@@ -42,21 +42,62 @@ std::int64_t widest_row(const ModelConfig& config) {
 
 }  // namespace
 
-Transformer::LayerActivations Transformer::make_activations(const ModelConfig& config, std::int64_t tokens) {
+Transformer::LayerActivations Transformer::make_activations(const ModelConfig& config, std::int64_t tokens,
+                                                            Keeping keeping) {
     using Floats = tensor::Buffer<float>;
     LayerActivations layer;
     layer.attention_rstd = Floats(tokens);
-    layer.qkv = Floats(tokens * (config.query_size() + 2 * config.kv_size()));
     if (config.qk_norm) {
         layer.qk_before_norm = Floats(tokens * (config.query_size() + config.kv_size()));
         layer.qk_rstd = Floats(tokens * (config.head_count + config.kv_head_count));
     }
-    layer.attention = Floats(tokens * config.query_size());
     layer.log_sum_exp = Floats(tokens * config.head_count);
     layer.middle = Floats(tokens * config.hidden_size);
     layer.mlp_rstd = Floats(tokens);
-    layer.gate_up = Floats(tokens * 2 * config.intermediate_size);
+    if (keeping == Keeping::wide) {
+        make_wide(config, tokens, layer);
+        return layer;
+    }
+    using Narrow = tensor::Buffer<std::uint16_t>;
+    layer.kept_qkv = Narrow(tokens * (config.query_size() + 2 * config.kv_size()));
+    layer.kept_attention = Narrow(tokens * config.query_size());
+    layer.kept_gate_up = Narrow(tokens * 2 * config.intermediate_size);
     return layer;
+}
+
+void Transformer::make_wide(const ModelConfig& config, std::int64_t tokens, LayerActivations& layer) {
+    using Floats = tensor::Buffer<float>;
+    layer.qkv = Floats(tokens * (config.query_size() + 2 * config.kv_size()));
+    layer.attention = Floats(tokens * config.query_size());
+    layer.gate_up = Floats(tokens * 2 * config.intermediate_size);
+}
+
+// The shared buffers go to the layer that is in work, or come back from it.
+void Transformer::exchange_wide(LayerActivations& layer) {
+    if (!keeps_narrow()) return;
+    std::swap(layer.qkv, shared_.qkv);
+    std::swap(layer.attention, shared_.attention);
+    std::swap(layer.gate_up, shared_.gate_up);
+}
+
+// Forward computes with what backward will find: a rounded value is the same in both.
+void Transformer::round_and_keep(tensor::Buffer<float>& x, tensor::Buffer<std::uint16_t>& kept,
+                                 std::int64_t count) {
+    if (!options_.bf16 || !options_.training) return;
+    std::uint16_t* narrow = kept.empty() ? x_bf16_.data() : kept.data();
+    tensor::convert_to_bf16(x.data(), narrow, count);
+    tensor::convert_from_bf16(narrow, x.data(), count);
+}
+
+void Transformer::restore(LayerActivations& layer, std::int64_t tokens) {
+    if (!keeps_narrow()) return;
+    const ModelConfig& config = layout_.config;
+    tensor::convert_from_bf16(layer.kept_qkv.data(), layer.qkv.data(),
+                              tokens * (config.query_size() + 2 * config.kv_size()));
+    tensor::convert_from_bf16(layer.kept_attention.data(), layer.attention.data(),
+                              tokens * config.query_size());
+    tensor::convert_from_bf16(layer.kept_gate_up.data(), layer.gate_up.data(),
+                              tokens * 2 * config.intermediate_size);
 }
 
 Transformer::Transformer(const ParameterLayout& layout, std::int64_t max_tokens,
@@ -70,8 +111,10 @@ Transformer::Transformer(const ParameterLayout& layout, std::int64_t max_tokens,
     const std::int64_t hidden = config.hidden_size;
     const bool one_for_all = !options.training || options.recompute;
     for (std::int64_t l = 0; l < (one_for_all ? 1 : config.layer_count); ++l) {
-        layers_.push_back(make_activations(config, max_tokens));
+        layers_.push_back(
+            make_activations(config, max_tokens, keeps_narrow() ? Keeping::narrow : Keeping::wide));
     }
+    if (keeps_narrow()) make_wide(config, max_tokens, shared_);
     inputs_ = Floats((options.training ? config.layer_count + 1 : 2) * max_tokens * hidden);
     final_rstd_ = Floats(max_tokens);
     hidden_ = Floats(max_tokens * hidden);
@@ -98,12 +141,16 @@ std::int64_t Transformer::memory_bytes(const ModelConfig& config, std::int64_t m
     const std::int64_t query = config.query_size();
     const std::int64_t qkv = query + 2 * config.kv_size();
     const std::int64_t wide = config.intermediate_size;
-    std::int64_t layer = 2 + qkv + query + config.head_count + hidden + 2 * wide;
+    std::int64_t layer = 2 + config.head_count + hidden;
+    const std::int64_t wide_ones = qkv + query + 2 * wide;
     if (config.qk_norm) layer += query + config.kv_size() + config.head_count + config.kv_head_count;
     const bool one_for_all = !options.training || options.recompute;
-    std::int64_t row = layer * (one_for_all ? 1 : config.layer_count);
+    const std::int64_t layers = one_for_all ? 1 : config.layer_count;
+    const bool narrow = options.bf16 && !one_for_all;
+    std::int64_t row = layers * layer + (narrow ? wide_ones + layers * wide_ones / 2 : layers * wide_ones);
     row += (options.training ? config.layer_count + 1 : 2) * hidden + 1 + 2 * hidden + wide;
     if (options.training) row += hidden + std::max(hidden, query) + wide + 2 * wide + qkv;
+    if (options.bf16) row += (options.training ? 2 : 1) * widest_row(config) / 2;
     row += (1 + most_adapters_of_a_product) * options.adapter_rank;
     return max_tokens * row * 4;
 }
@@ -120,7 +167,7 @@ std::span<const float> Transformer::layer_input(std::int64_t layer) const {
 }
 
 Transformer::LayerView Transformer::layer_view(std::int64_t layer, std::int64_t tokens) const {
-    assert(options_.training && !options_.recompute);
+    assert(options_.training && !options_.recompute && !options_.bf16);
     const LayerActivations& from = layers_[static_cast<std::size_t>(layer)];
     const ModelConfig& config = layout_.config;
     const auto rows = [tokens](const tensor::Buffer<float>& buffer, std::int64_t width) {
@@ -198,8 +245,10 @@ void Transformer::layer_attention(const ParameterView& parameters, const LayerOf
     }
     tensor::rope(layer.qkv.data(), row, tokens, config.head_count + config.kv_head_count,
                  batch.positions.data(), rope_, false);
+    round_and_keep(layer.qkv, layer.kept_qkv, tokens * row);
     tensor::attention(layer.qkv.data(), batch.sequence_starts, attention_shape(config),
                       layer.attention.data(), layer.log_sum_exp.data());
+    round_and_keep(layer.attention, layer.kept_attention, tokens * query);
     std::copy_n(input, tokens * hidden, layer.middle.data());
     linear(parameters, at.output, layer.attention.data(), tokens, hidden, query, 1.0F, layer.middle.data());
 }
@@ -212,6 +261,7 @@ void Transformer::layer_mlp(const ParameterView& parameters, const LayerOffsets&
                      hidden, normed_.data(), hidden, layer.mlp_rstd.data());
     linear(parameters, at.gate_up, normed_.data(), tokens, 2 * config.intermediate_size, hidden, 0.0F,
            layer.gate_up.data());
+    round_and_keep(layer.gate_up, layer.kept_gate_up, tokens * 2 * config.intermediate_size);
 }
 
 std::span<const float> Transformer::forward(const ParameterView& parameters, const TokenBatch& batch) {
@@ -230,12 +280,14 @@ std::span<const float> Transformer::forward(const ParameterView& parameters, con
     for (std::size_t l = 0; l < layout_.layers.size(); ++l) {
         const LayerOffsets& at = layout_.layers[l];
         LayerActivations& layer = activations(l);
+        exchange_wide(layer);
         layer_attention(parameters, at, batch, input(l), layer);
         layer_mlp(parameters, at, tokens, layer);
         tensor::swiglu(layer.gate_up.data(), tokens, config.intermediate_size, wide_.data());
         std::copy_n(layer.middle.data(), tokens * hidden, input(l + 1));
         linear(parameters, at.down, wide_.data(), tokens, hidden, config.intermediate_size, 1.0F,
                input(l + 1));
+        exchange_wide(layer);
     }
     tensor::rms_norm(input(layout_.layers.size()), hidden, parameters.vector(layout_.final_norm),
                      config.rms_norm_eps, tokens, hidden, hidden_.data(), hidden, final_rstd_.data());
@@ -328,11 +380,14 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
                               parameters.adapters != nullptr ? nullptr : gradients + layout_.final_norm);
     for (std::size_t l = layout_.layers.size(); l-- > 0;) {
         LayerActivations& layer = activations(l);
+        exchange_wide(layer);
+        restore(layer, tokens);
         if (options_.recompute) {
             layer_attention(parameters, layout_.layers[l], batch, input(l), layer);
             layer_mlp(parameters, layout_.layers[l], tokens, layer);
         }
         layer_backward(parameters, layout_.layers[l], batch, input(l), layer, gradients);
+        exchange_wide(layer);
     }
     if (parameters.adapters != nullptr) return;
     // Shares of columns, so that a token that comes twice is summed in the order of the rows.

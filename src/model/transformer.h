@@ -26,6 +26,7 @@ struct TransformerOptions {
     bool training = true;  // keeps what backward() needs
     bool recompute =
         false;  // keeps only each layer's input, and runs its forward again in backward(): the same bits
+    bool bf16 = false;              // activations are rounded to it, and so kept, but for the residual stream
     std::int64_t adapter_rank = 0;  // of the adapters that views may come with
 };
 
@@ -47,7 +48,7 @@ class Transformer {
     [[nodiscard]] std::span<const float> layer_input(std::int64_t layer) const;
 
     // What layer `layer` computed in the last forward(), `tokens` rows of each. Only with options.training
-    // and without recompute.
+    // and in f32 without recompute.
     struct LayerView {
         std::span<const float> attention;  // (tokens, query_size): the heads' results, end to end
         std::span<const float> middle;     // (tokens, hidden): residual stream between attention and MLP
@@ -69,8 +70,24 @@ class Transformer {
         tensor::Buffer<float> middle;          // (T, C) residual stream between attention and MLP
         tensor::Buffer<float> mlp_rstd;        // (T)
         tensor::Buffer<float> gate_up;         // (T, 2·I)
+        // Where activations are kept in bf16, the wide ones are those of the layer in work alone, and these
+        // stay.
+        tensor::Buffer<std::uint16_t> kept_qkv;
+        tensor::Buffer<std::uint16_t> kept_attention;
+        tensor::Buffer<std::uint16_t> kept_gate_up;
     };
-    static LayerActivations make_activations(const ModelConfig& config, std::int64_t tokens);
+    enum class Keeping : std::uint8_t {
+        wide,
+        narrow
+    };  // as f32 in the layer, or as bf16 beside a shared f32
+    static LayerActivations make_activations(const ModelConfig& config, std::int64_t tokens, Keeping keeping);
+    static void make_wide(const ModelConfig& config, std::int64_t tokens, LayerActivations& layer);
+    [[nodiscard]] bool keeps_narrow() const {
+        return options_.bf16 && options_.training && !options_.recompute;
+    }
+    void exchange_wide(LayerActivations& layer);
+    void round_and_keep(tensor::Buffer<float>& x, tensor::Buffer<std::uint16_t>& kept, std::int64_t count);
+    void restore(LayerActivations& layer, std::int64_t tokens);
 
     void layer_attention(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
                          const float* input, LayerActivations& layer);
@@ -111,6 +128,7 @@ class Transformer {
     RopeFrequencies frequencies_;
     tensor::RopeTable rope_;
     std::vector<LayerActivations> layers_;  // one a layer, or one for all
+    LayerActivations shared_;               // wide activations of the layer in work, where they are shared
     tensor::Buffer<float> inputs_;      // (layers + 1, T, C) residual stream, or two slots without training
     tensor::Buffer<float> final_rstd_;  // (T)
     tensor::Buffer<float> hidden_;      // (T, C)

@@ -60,6 +60,13 @@ void RoundToBf16(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to,
     }
 }
 
+void WidenBf16(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(from[i]) << 16U;
+        std::memcpy(to + i, &bits, 4);
+    }
+}
+
 void SplitRange(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT high,
                 std::int16_t* HWY_RESTRICT low, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
@@ -89,6 +96,7 @@ namespace retort::tensor {
 HWY_EXPORT(UpdateRange);
 HWY_EXPORT(SquaresRange);
 HWY_EXPORT(RoundToBf16);
+HWY_EXPORT(WidenBf16);
 HWY_EXPORT(SplitRange);
 HWY_EXPORT(JoinRange);
 
@@ -173,6 +181,12 @@ double sum_of_squares(const float* x, std::int64_t count) {
 void convert_to_bf16(const float* from, std::uint16_t* to, std::int64_t count) {
     base::parallel_ranges(count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
         HWY_DYNAMIC_DISPATCH(RoundToBf16)(from + begin, to + begin, end - begin);
+    });
+}
+
+void convert_from_bf16(const std::uint16_t* from, float* to, std::int64_t count) {
+    base::parallel_ranges(count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+        HWY_DYNAMIC_DISPATCH(WidenBf16)(from + begin, to + begin, end - begin);
     });
 }
 

@@ -35,6 +35,7 @@ void adamw_halves(std::uint16_t* high, std::int16_t* low, float* gradient, float
 double sum_of_squares(const float* x, std::int64_t count);
 
 void convert_to_bf16(const float* from, std::uint16_t* to, std::int64_t count);
+void convert_from_bf16(const std::uint16_t* from, float* to, std::int64_t count);
 
 void adamw_reference(float* value, const float* gradient, float* m, float* v, std::int64_t count,
                      const AdamwStep& step);

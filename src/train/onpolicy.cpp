@@ -127,7 +127,8 @@ class Run {
         : trainee_(trainee),
           inputs_(inputs),
           options_(options),
-          transformer_(student.layout, max_tokens, {true, options.train.recompute, trainee.adapter_rank()}),
+          transformer_(student.layout, max_tokens,
+                       {true, options.train.recompute, options.train.bf16, trainee.adapter_rank()}),
           head_(inputs.text->tokenizer.vocab_size(), student.layout.config.hidden_size,
                 inputs.teacher == nullptr ? student.layout.config.hidden_size
                                           : inputs.teacher->layout.config.hidden_size,

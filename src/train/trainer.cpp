@@ -142,7 +142,7 @@ struct Run {
           teacher(teacher_parameters),
           trainee(student),
           student_transformer(student.layout(), max_tokens,
-                              {true, train_options.recompute, student.adapter_rank()}),
+                              {true, train_options.recompute, train_options.bf16, student.adapter_rank()}),
           head(head_vocab(student.layout().config, train_options), student.layout().config.hidden_size,
                teacher_parameters == nullptr ? 0 : teacher_parameters->layout.config.hidden_size, max_tokens),
           d_hidden(max_tokens * student.layout().config.hidden_size) {
@@ -282,14 +282,16 @@ TrainPlan plan_training(const model::ModelConfig& student, const model::ModelCon
     const TraineeOptions kept = trainee_options(options);
     plan.memory.student = Trainee::memory(student, kept);
     plan.memory.activations =
-        model::Transformer::memory_bytes(student, max_tokens, {true, options.recompute, kept.lora.rank}) +
+        model::Transformer::memory_bytes(student, max_tokens,
+                                         {true, options.recompute, options.bf16, kept.lora.rank}) +
         max_tokens * student.hidden_size * 4;
     plan.memory.head =
         FusedHead::memory_bytes(head_vocab(student, options), student.hidden_size,
                                 teacher == nullptr ? 0 : teacher->hidden_size, max_tokens, options.bf16);
     if (teacher != nullptr) {
-        plan.memory.teacher = teacher->parameter_count() * (options.bf16 ? 6 : 4) +
-                              model::Transformer::memory_bytes(*teacher, max_tokens, {false, false});
+        plan.memory.teacher =
+            teacher->parameter_count() * (options.bf16 ? 6 : 4) +
+            model::Transformer::memory_bytes(*teacher, max_tokens, {false, false, options.bf16});
     }
     const TrainPlan::Memory& memory = plan.memory;
     plan.memory_bytes = memory.student.weights + memory.student.gradients + memory.student.moments +

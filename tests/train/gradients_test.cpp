@@ -37,7 +37,7 @@ Pass run(const model::Parameters& student, const model::Parameters* teacher, con
     std::vector<std::uint16_t> rounded(static_cast<std::size_t>(student.layout.total));
     tensor::convert_to_bf16(student.values.data(), rounded.data(), student.layout.total);
     const model::ParameterView view{student.values.data(), options.bf16 ? rounded.data() : nullptr};
-    model::Transformer transformer(student.layout, tokens, {true, options.recompute});
+    model::Transformer transformer(student.layout, tokens, {true, options.recompute, options.bf16});
     std::unique_ptr<model::Transformer> teacher_transformer;
     HeadInput teacher_input;
     if (teacher != nullptr) {
@@ -162,9 +162,11 @@ TEST_P(TrainedShape, gradients_are_those_of_torch) {
 
 TEST_P(TrainedShape, recomputing_activations_changes_no_bit) {
     const auto packed = golden::packed(*file_, {0, 1});
-    const Pass kept = run(*student_, nullptr, packed, {});
-    const Pass recomputed = run(*student_, nullptr, packed, {}, {.recompute = true});
-    EXPECT_EQ(kept.gradients, recomputed.gradients);
+    for (const bool bf16 : {false, true}) {
+        const Pass kept = run(*student_, nullptr, packed, {}, {.bf16 = bf16});
+        const Pass recomputed = run(*student_, nullptr, packed, {}, {.recompute = true, .bf16 = bf16});
+        EXPECT_EQ(kept.gradients, recomputed.gradients) << bf16;
+    }
 }
 
 TEST_P(TrainedShape, small_tiles_of_the_head_give_the_same_gradient) {

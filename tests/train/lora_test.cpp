@@ -60,7 +60,7 @@ Pass run(const Setting& s, bool with_adapters, bool bf16 = false) {
     const model::AdapterView adapters{&s.layout, s.adapters.data(), bf16 ? s.adapters_bf16.data() : nullptr};
     model::ParameterView view{s.student.values.data(), bf16 ? rounded.data() : nullptr};
     if (with_adapters) view.adapters = &adapters;
-    model::Transformer transformer(s.student.layout, tokens, {true, false, s.layout.rank});
+    model::Transformer transformer(s.student.layout, tokens, {true, false, bf16, s.layout.rank});
     FusedHead head(s.student.layout.config.vocab_size, s.student.layout.config.hidden_size, 0, tokens);
     const auto states = transformer.forward(view, batch.token_batch());
     Pass pass;
