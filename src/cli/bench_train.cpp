@@ -28,6 +28,7 @@ struct BenchTrainOptions {
     std::string objective = "ce";
     std::string dtype = "auto";
     bool recompute = false;
+    std::int64_t lora_rank = 0;
 };
 
 Result<model::ModelConfig> shape_config(const std::string& shape) {
@@ -94,6 +95,7 @@ Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& co
     train_options.max_steps = options.steps + 1;
     train_options.bf16 = bf16;
     train_options.recompute = options.recompute;
+    train_options.lora.rank = options.lora_rank;
     train_options.quiet = true;
     train_options.on_step = [&probe](const train::StepRecord&) {
         for (int i = 0; i < 4; ++i) probe.measure();
@@ -126,7 +128,10 @@ Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& co
                                           {"share", rate / peak},
                                           {"step_seconds", step},
                                           {"peak_bytes", peak_bytes},
-                                          {"planned_bytes", plan.memory_bytes}}
+                                          {"lora_rank", options.lora_rank},
+                                          {"recompute", options.recompute},
+                                          {"planned_bytes", plan.memory_bytes},
+                                          {"plan", train::memory_text(plan)}}
                                .dump());
         return {};
     }
@@ -137,8 +142,7 @@ Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& co
     fmt::print("  {:8.1f} tokens/s   {:.3f} s a step\n", tokens, step);
     fmt::print("  {:8.1f} GFLOP/s of {:.1f} (GEMM, between the steps): {:.0f} % of the machine\n",
                rate * 1e-9, peak * 1e-9, 100 * rate / peak);
-    fmt::print("  {} peak memory, {} planned\n", base::bytes_text(peak_bytes),
-               base::bytes_text(static_cast<double>(plan.memory_bytes)));
+    fmt::print("  {} peak memory; planned {}\n", base::bytes_text(peak_bytes), train::memory_text(plan));
     return {};
 }
 
@@ -165,6 +169,8 @@ void add_bench_train(Commands& commands, CLI::App& bench) {
         ->capture_default_str();
     command.add_option("--dtype", options->dtype, "auto, f32 or bf16")->capture_default_str();
     command.add_flag("--recompute", options->recompute, "compute activations twice to save memory");
+    command.add_option("--lora-rank", options->lora_rank, "train adapters of this rank (0: all weights)")
+        ->capture_default_str();
     commands.add_json_option(command);
 }
 
