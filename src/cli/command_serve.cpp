@@ -27,6 +27,8 @@ struct ServeOptions {
     generate::EngineOptions engine;
     std::string key_file;
     std::int64_t cache_megabytes = 0;
+    std::string plant;
+    bool plant_armed_only = false;
     serve::AccountsOptions accounts;
     std::vector<std::string> upstreams;
     std::string upstream_key_file;
@@ -136,6 +138,9 @@ Status run_serve(const ServeOptions& given, const CommonOptions& common) {
     if (!options.server.tls_certificate.empty()) base::install_hangup_handler();
     if (!options.accounts.location.empty()) RETORT_CHECK(open_accounts(options));
     if (!options.protected_index.empty()) RETORT_CHECK(open_protected(options));
+    if (!options.plant.empty()) {
+        RETORT_TRY(options.server.planting, serve::Planting::open(options.plant, !options.plant_armed_only));
+    }
     if (!options.upstreams.empty()) return run_upstream(options, common);
     if (options.model.empty()) {
         return fail(ErrorCode::invalid_argument,
@@ -247,6 +252,14 @@ void add_serve(Commands& commands) {
         ->needs(works)
         ->check(CLI::Range(0, 1 << 20))
         ->type_name("N");
+    app.add_option(
+           "--plant", options->plant,
+           "folder of `retort audit plant`: marks, twins and canaries in the answers, and their escrow")
+        ->needs(model)
+        ->type_name("FOLDER");
+    app.add_flag(
+        "--mark-armed-only", options->plant_armed_only,
+        "watermarks only for accounts that the guard has armed them for; twins and canaries for all");
     app.add_option("--compare", options->server.compare_url,
                    "base URL of another server, whose model the chat page offers beside this one's; it needs "
                    "--cors-origin with this server's address")

@@ -18,17 +18,6 @@ namespace retort::cli {
 
 namespace {
 
-struct Planned {
-    std::string_view name;
-    std::string_view summary;
-};
-
-// Commands of the design that this version does not have: refused by name, so that nobody takes silence for
-// work.
-constexpr Planned planned[] = {
-    {"audit", "was this model trained on that model's answers?"},
-};
-
 std::string_view group_title(Group group) {
     switch (group) {
         case Group::models:
@@ -43,15 +32,6 @@ std::string_view group_title(Group group) {
             return "Machine";
     }
     return "Commands";
-}
-
-std::string planned_text() {
-    std::string text = "Not in this version yet:\n";
-    for (const Planned& command : planned) {
-        text += fmt::format("  {:<28}{}\n", command.name, command.summary);
-    }
-    text += "\n`retort COMMAND --help` explains a command. Exit status: 0, 1 (failed), 2 (wrong usage).";
-    return text;
 }
 
 const CLI::App* innermost_of(const CLI::App& app, std::string& path) {
@@ -93,7 +73,7 @@ Commands::Commands()
     app_.formatter(make_help_formatter());
     app_.set_version_flag("--version", std::string("retort ") + RETORT_VERSION, "print the version");
     app_.set_help_flag("-h,--help", "print this text");
-    app_.footer(planned_text());
+    app_.footer("`retort COMMAND --help` explains a command. Exit status: 0, 1 (failed), 2 (wrong usage).");
     app_.require_subcommand(0, 1);
 }
 
@@ -191,14 +171,6 @@ int Commands::run(int argc, const char* const* argv) {
         arguments.emplace_back("--help");
     }
     const std::string& first = arguments[0];
-    for (const Planned& command : planned) {
-        if (first == command.name) {
-            print_error(first, fmt::format("this version does not have it yet ({}); `retort --help` lists "
-                                           "what there is",
-                                           command.summary));
-            return 2;
-        }
-    }
     if (!first.empty() && first[0] != '-' && !has_command(first)) {
         std::string nearest;
         std::size_t best = 3;

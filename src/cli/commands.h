@@ -79,6 +79,7 @@ void add_run(Commands& commands);
 void add_screen(Commands& commands);
 void add_screen_provenance(Commands& commands, CLI::App& parent);
 void add_release(Commands& commands);
+void add_audit(Commands& commands);
 void add_bench(Commands& commands);
 void add_bench_peak(Commands& commands, CLI::App& bench);
 void add_bench_head(Commands& commands, CLI::App& bench);

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     retort::cli::add_export(commands);
     retort::cli::add_screen(commands);
     retort::cli::add_release(commands);
+    retort::cli::add_audit(commands);
     retort::cli::add_run(commands);
     retort::cli::add_bench(commands);
     return commands.run(argc, argv);

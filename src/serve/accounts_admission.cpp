@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "serve/request_facts.h"
 
@@ -128,6 +129,10 @@ class AccountTicket : public Ticket {
     AccountTicket& operator=(const AccountTicket&) = delete;
 
     [[nodiscard]] ReasoningAccess reasoning() const override { return access_of(*caller_->account); }
+    [[nodiscard]] std::string channel() const override { return base::to_hex(caller_->key_hash); }
+    [[nodiscard]] PlantingMarks marks() const override {
+        return {caller_->account->mark.watermark, caller_->account->mark.twins};
+    }
     void began() override { event_.first_byte_us = elapsed_us(); }
     void count(const TokenUse& use) override {
         const std::lock_guard lock(mutex_);

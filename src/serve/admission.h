@@ -25,12 +25,21 @@ enum class RequestEnd { finished, aborted, failed };
 // How much of a model's reasoning a plan lets its account see.
 enum class ReasoningAccess { full, summarised, withheld };
 
+// What a server that plants (serve/planting.h) does to one sender's answers.
+struct PlantingMarks {
+    bool watermark = false;  // the guard has armed it for this sender, where it is not everybody's
+    std::int64_t twins = 1;  // how many times the usual share of answers
+};
+
 // One admitted request, from its reservation to its settlement. A ticket dropped without end() is settled as
 // failed, with what was counted until then.
 class Ticket {
   public:
     virtual ~Ticket() = default;
     [[nodiscard]] virtual ReasoningAccess reasoning() const = 0;
+    // Whose key it is, by a name that says nothing else: the channel of a mark.
+    [[nodiscard]] virtual std::string channel() const { return {}; }
+    [[nodiscard]] virtual PlantingMarks marks() const { return {}; }
     // The first byte of the answer is about to leave.
     virtual void began() = 0;
     // What has been used so far, all of it; the last call counts.

@@ -56,6 +56,21 @@ bool refuses(const Service& service, Call& call, const ServedModel& model, std::
     return false;
 }
 
+bool refuses_to_plant(const Service& service, Call& call, const ServedModel& model, PlantedRequest request,
+                      JobRequest& job) {
+    if (!service.options.planting) return false;
+    if (call.ticket) {
+        request.channel = call.ticket->channel();
+        request.marks = call.ticket->marks();
+        request.reasoning = call.ticket->reasoning();
+    } else if (const std::string_view key = key_of(call.request); !key.empty()) {
+        request.channel = base::sha256_hex(key).substr(0, 16);
+    }
+    const auto error = service.options.planting->apply(request, model, job);
+    if (error) call.send(*error);
+    return error.has_value();
+}
+
 void start_job(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model,
                JobRequest job, std::unique_ptr<AnswerFormat> format) {
     job.protected_works = service.options.protected_works;

@@ -15,6 +15,7 @@
 #include "serve/constraint.h"
 #include "serve/generation_job.h"
 #include "serve/metrics.h"
+#include "serve/planting.h"
 #include "serve/requests.h"
 #include "serve/server.h"
 
@@ -53,6 +54,10 @@ std::string percent_decoded(std::string_view text);
 AnswerIdentity new_identity(const Service& service, std::string_view prefix);
 // Answers 404 for another model's name, or 503 when too many wait; whether it has answered.
 bool refuses(const Service& service, Call& call, const ServedModel& model, std::string_view model_id);
+// What is planted in the answer, where the server plants; whether it has answered with an error instead.
+// `request`: messages or prompt, and the last question.
+bool refuses_to_plant(const Service& service, Call& call, const ServedModel& model, PlantedRequest request,
+                      JobRequest& job);
 // Hands the request over to the engine, which answers it.
 void start_job(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model,
                JobRequest job, std::unique_ptr<AnswerFormat> format);

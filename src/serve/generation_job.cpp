@@ -6,6 +6,7 @@
 #include "api/error.h"
 #include "base/clock.h"
 #include "http/sse.h"
+#include "serve/kept_answer.h"
 #include "text/unicode.h"
 
 namespace retort::serve {
@@ -70,6 +71,7 @@ void GenerationJob::start() {
         if (const auto self = weak.lock()) self->cancel_all();
     });
     active_.add(weak_from_this());
+    for (const auto& kept : request_.kept) kept->start(model_, active_);
     for (std::size_t i = 0; i < request_.choices.size(); ++i) {
         if (request_.logprobs && request_.choices[i].tokens.prompt_logprobs)
             prompts_[i] = request_.choices[i].tokens.prompt;
@@ -103,6 +105,8 @@ void GenerationJob::cancel_all() {
         const std::lock_guard lock(mutex_);
         ids = ids_;
     }
+    // The withheld twin's other half is wanted whole: its tokens end in on_delta.
+    if (!request_.kept.empty() && request_.kept.front()->wants_rest()) return;
     for (const std::uint64_t id : ids) model_->engine->cancel(id);
 }
 
@@ -235,7 +239,9 @@ void GenerationJob::add_prompt(std::size_t index, const generate::Completion& co
 bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta) {
     const double now = base::monotonic_seconds();
     const std::lock_guard lock(mutex_);
-    if (failed_ || cancelled_) return false;
+    KeptAnswer* const kept = request_.kept.empty() ? nullptr : request_.kept[index].get();
+    if (kept != nullptr) kept->served(delta);
+    if (failed_ || cancelled_) return kept != nullptr && kept->wants_rest();
     if (last_token_time_[index] == 0) {
         metrics_.time_to_first_token.observe(now - start_time_);
     } else {
@@ -251,12 +257,14 @@ bool GenerationJob::on_delta(std::size_t index, const generate::TextDelta& delta
     if (hidden && piece.content.empty() && !piece.reasoning) return true;
     if (request_.logprobs && !delta.tokens.empty() && !hidden) piece.logprobs = logprobs_of(delta.tokens);
     if (request_.tools != ToolStyle::none) take_calls(index, call_parsers_[index].push(delta.content), piece);
-    if (is_blocked(index)) return false;
+    const bool wants_rest = kept != nullptr && kept->wants_rest();
+    if (is_blocked(index)) return wants_rest;
     guard_piece(index, piece, false);
-    return deliver(index, std::move(piece)) && !is_blocked(index);
+    return (deliver(index, std::move(piece)) && !is_blocked(index)) || wants_rest;
 }
 
 void GenerationJob::on_done(std::size_t index, Result<generate::TextCompletion> done) {
+    if (!request_.kept.empty()) request_.kept[index]->served_done(done, !cancelled_ && !failed_);
     if (!done) {
         fail_with(api::server_error(done.error().message));
     }

@@ -24,6 +24,7 @@
 namespace retort::serve {
 
 class GenerationJob;
+class KeptAnswer;
 
 // The jobs that have not ended: a server waits for the engine to have let go of all of them, and looks after
 // those that wait.
@@ -100,6 +101,9 @@ struct JobRequest {
     bool logprobs_with_stop = false;    // the stop token has its place among them
     std::vector<std::string> echo;      // a text for each choice, which it begins with; or none
     std::shared_ptr<const ProtectedWorks> protected_works;  // null: none
+    std::vector<std::shared_ptr<KeptAnswer>> kept;  // one for each choice, or none: nothing is escrowed
+    // A fresh hook of what constrains the answer, for one more choice; null: nothing does.
+    std::function<generate::SamplingHook()> unmarked_hook;
 };
 
 class GenerationJob : public std::enable_shared_from_this<GenerationJob> {

@@ -207,6 +207,10 @@ api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::Cha
         for (generate::TextRequest& choice : job.choices) {
             choice.tokens.hook = hook_of(constraint, model.end_of_turn_tokens, choice.tokens.prompt.size());
         }
+        job.unmarked_hook = [constraint, ends = model.end_of_turn_tokens,
+                             size = job.choices.front().tokens.prompt.size()] {
+            return hook_of(constraint, ends, size);
+        };
     }
     return job;
 }

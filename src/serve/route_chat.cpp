@@ -14,6 +14,12 @@ void answer_chat(const Service& service, Call& call, const std::shared_ptr<const
     }
     auto job = prepare_chat(*model, *request, service.grammars);
     if (!job) return call.send(job.error());
+    PlantedRequest planted;
+    for (const api::ChatMessage& message : request->messages) {
+        planted.messages.push_back({{"role", message.role}, {"content", message.content}});
+    }
+    planted.last_question = request->messages.back().content;
+    if (refuses_to_plant(service, call, *model, std::move(planted), *job)) return;
     start_job(service, call, model, std::move(*job),
               chat_format(new_identity(service, "chatcmpl-"), request->include_usage));
 }

@@ -10,6 +10,10 @@ void answer_completion(const Service& service, Call& call, const std::shared_ptr
     if (refuses(service, call, *model, request->model)) return;
     auto job = prepare_completion(*model, *request);
     if (!job) return call.send(job.error());
+    PlantedRequest planted;
+    const api::CompletionRequest::Prompt& prompt = request->prompts.front();
+    planted.prompt = prompt.is_tokens ? model->tokenizer.decode(prompt.tokens) : prompt.text;
+    if (refuses_to_plant(service, call, *model, std::move(planted), *job)) return;
     start_job(service, call, model, std::move(*job),
               completion_format(new_identity(service, "cmpl-"), request->include_usage));
 }

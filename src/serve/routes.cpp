@@ -19,6 +19,8 @@ const Route* find_route(std::string_view path) {
         {"/v1/embeddings", posts, answer_embeddings},
         {"/tokenize", posts, answer_tokenize},
         {"/detokenize", posts, answer_detokenize},
+        {"/audit/commitment.json", reads, answer_published, false, false},
+        {"/audit/roots.jsonl", reads, answer_published, false, false},
         {"/config.json", reads, answer_page, false, false},
     });
     for (const Route& route : routes) {

@@ -30,6 +30,7 @@ void answer_chat(const Service& service, Call& call, const std::shared_ptr<const
 void answer_embeddings(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_tokenize(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_detokenize(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
+void answer_published(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 void answer_completion(const Service& service, Call& call, const std::shared_ptr<const ServedModel>& model);
 
 }  // namespace retort::serve

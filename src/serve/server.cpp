@@ -60,6 +60,7 @@ class Server::Implementation {
         if (options_.admission) options_.admission->stop();
         if (options_.admin) options_.admin->stop();
         if (http_) http_->join();
+        if (options_.planting) options_.planting->stop();
         // The engine's thread may still be inside a job.
         active_.wait();
         if (keeper_.joinable()) keeper_.join();
@@ -96,6 +97,7 @@ class Server::Implementation {
             std::this_thread::sleep_for(stop_poll);
             if (interval > 0) active_.each([&](GenerationJob& job) { job.keep_alive(interval); });
             if (!options_.tls_certificate.empty()) renew_certificate();
+            if (options_.planting) options_.planting->tick();
         }
     }
 
@@ -146,6 +148,7 @@ class Server::Implementation {
             std::this_thread::sleep_for(stop_poll);
         }
         http_->join();
+        if (options_.planting) options_.planting->stop();
         active_.wait();
         if (options_.admission) options_.admission->stop();
         if (options_.admin) options_.admin->stop();

@@ -14,6 +14,7 @@
 #include "grammar/token_mask.h"
 #include "serve/admission.h"
 #include "serve/forwarder.h"
+#include "serve/planting.h"
 #include "serve/protected_works.h"
 #include "serve/tool_calls.h"
 #include "text/tokenizer.h"
@@ -32,6 +33,7 @@ struct ServerOptions {
     std::shared_ptr<Admission> admission;
     // Instead of a model: set, set_model() need not be called.
     std::shared_ptr<Forwarder> forwarder;
+    std::shared_ptr<Planting> planting;  // null: nothing is planted in the answers
     std::shared_ptr<AdminRoutes> admin;  // null: there is no /admin/
     // Answers of the model are cut before they repeat one (a forwarder has its own); null: none.
     std::shared_ptr<const ProtectedWorks> protected_works;

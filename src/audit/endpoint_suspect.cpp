@@ -1,0 +1,212 @@
+// A suspect behind an OpenAI-compatible address: its answers, and with echoed log-probabilities
+// (/v1/completions, echo) what it thinks of a text.
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "api/chat_response.h"
+#include "api/error.h"
+#include "audit/prompt_text.h"
+#include "base/interrupt.h"
+#include "http/client.h"
+#include "text/text_model.h"
+
+namespace retort::audit {
+
+namespace {
+
+using formats::Json;
+
+// Bytes before character `count` of UTF-8 text.
+std::size_t bytes_before(std::string_view text, std::int64_t count) {
+    std::size_t at = 0;
+    for (; at < text.size(); ++at) {
+        const bool begins = (static_cast<unsigned char>(text[at]) & 0xc0U) != 0x80U;
+        if (begins && count-- == 0) break;
+    }
+    return at;
+}
+
+std::int64_t characters_in(std::string_view text) {
+    return std::count_if(text.begin(), text.end(),
+                         [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; });
+}
+
+// The members of choices[0].logprobs, as OpenAI's older API and all that follow it write them.
+Result<AnswerView> read_echo(const std::string& body, const std::string& prompt, const std::string& answer) {
+    RETORT_TRY(const Json json, formats::parse_json(body, "the suspect's answer"));
+    const Json* choices = formats::json_find(json, "choices");
+    const Json* logprobs = choices != nullptr && choices->is_array() && !choices->empty()
+                               ? formats::json_find(choices->front(), "logprobs")
+                               : nullptr;
+    if (logprobs == nullptr) {
+        return fail(
+            ErrorCode::unsupported,
+            "the suspect echoes no log-probabilities (/v1/completions, \"echo\" with \"logprobs\"); plan the "
+            "audit with --access text");
+    }
+    const auto list = [&](const char* name) -> const Json* {
+        const Json* found = formats::json_find(*logprobs, name);
+        return found != nullptr && found->is_array() ? found : nullptr;
+    };
+    const Json* offsets = list("text_offset");
+    const Json* values = list("token_logprobs");
+    const Json* tops = list("top_logprobs");
+    if (offsets == nullptr || values == nullptr || offsets->size() != values->size()) {
+        return fail(ErrorCode::format,
+                    "the suspect's logprobs have no token_logprobs with their text_offset");
+    }
+    const std::int64_t start = characters_in(prompt);
+    const std::int64_t end = start + characters_in(answer);
+    AnswerView view;
+    for (std::size_t i = 0; i < values->size(); ++i) {
+        if (!(*offsets)[i].is_number_integer() || !(*values)[i].is_number()) continue;
+        const auto at = (*offsets)[i].get<std::int64_t>();
+        if (at < start || at >= end) continue;
+        TokenView token{static_cast<std::int64_t>(bytes_before(answer, at - start)),
+                        (*values)[i].get<double>()};
+        if (tops != nullptr && i < tops->size() && (*tops)[i].is_object()) {
+            double best = -1e300;
+            for (const auto& [text, logprob] : (*tops)[i].items()) {
+                if (!logprob.is_number() || logprob.get<double>() <= best) continue;
+                best = logprob.get<double>();
+                token.first_choice = text;
+            }
+        }
+        view.push_back(std::move(token));
+    }
+    return view;
+}
+
+class EndpointSuspect : public Suspect {
+  public:
+    EndpointSuspect(EndpointOptions options, std::unique_ptr<text::TextModel> writer)
+        : options_(std::move(options)), writer_(std::move(writer)) {}
+
+    [[nodiscard]] Access access() const override {
+        return options_.logprobs ? Access::logprobs : Access::text;
+    }
+    [[nodiscard]] Json identity() const override {
+        return {{"kind", "endpoint"}, {"url", options_.url}, {"model", options_.model}};
+    }
+
+    Result<std::vector<std::string>> answer(std::span<const Question> questions, const AnswerOptions& options,
+                                            const OnProgress& progress) override {
+        std::vector<std::string> out(questions.size());
+        RETORT_CHECK(each(questions.size(), progress, [&](std::size_t i) -> Status {
+            Json body{{"model", options_.model},
+                      {"max_tokens", options.max_tokens},
+                      {"temperature", options.temperature},
+                      {"seed", static_cast<std::int64_t>((options.seed + i) & 0x7fffffffU)}};
+            const bool chat = !questions[i].messages.empty();
+            if (chat) {
+                body["messages"] = questions[i].messages;
+            } else {
+                body["prompt"] = questions[i].prompt;
+            }
+            RETORT_TRY(const std::string text, post(chat ? "/chat/completions" : "/completions", body));
+            RETORT_TRY(const Json json, formats::parse_json(text, "the suspect's answer"));
+            const Json* choices = formats::json_find(json, "choices");
+            if (choices == nullptr || !choices->is_array() || choices->empty()) {
+                return fail(ErrorCode::format, "the suspect's answer has no choices");
+            }
+            const Json* message = chat ? formats::json_find(choices->front(), "message") : &choices->front();
+            if (message == nullptr) return fail(ErrorCode::format, "the suspect's choice has no message");
+            RETORT_TRY(out[i], formats::json_string(*message, chat ? "content" : "text", ""));
+            return {};
+        }));
+        return out;
+    }
+
+    Result<std::vector<AnswerView>> view(std::span<const QuestionAndAnswer> texts,
+                                         const OnProgress& progress) override {
+        std::vector<AnswerView> out(texts.size());
+        if (!options_.logprobs || !writer_) {
+            return fail(ErrorCode::unsupported, "log-probabilities were not asked for: --access logprobs");
+        }
+        RETORT_CHECK(each(texts.size(), progress, [&](std::size_t i) -> Status {
+            RETORT_TRY(const WrittenPrompt prompt, write_prompt(*writer_, texts[i].question));
+            const Json body{{"model", options_.model},
+                            {"prompt", prompt.text + texts[i].answer},
+                            {"max_tokens", 0},
+                            {"temperature", 0},
+                            {"echo", true},
+                            {"logprobs", 1}};
+            RETORT_TRY(const std::string text, post("/completions", body));
+            RETORT_TRY(out[i], read_echo(text, prompt.text, texts[i].answer));
+            return {};
+        }));
+        return out;
+    }
+
+  private:
+    Result<std::string> post(std::string_view route, const Json& body) {
+        http::ClientRequest request;
+        request.method = "POST";
+        request.url = options_.url + std::string(route);
+        request.headers.add("Content-Type", "application/json");
+        if (!options_.api_key.empty()) request.headers.add("Authorization", "Bearer " + options_.api_key);
+        request.body = formats::write_json(body);
+        request.read_seconds = 600;
+        request.cancelled = base::interrupted;
+        for (int attempt = 0;; ++attempt) {
+            Result<http::ClientResponse> response = client_.send(request);
+            const bool again = !response ? response.error().code == ErrorCode::network
+                                         : response->status == 429 || response->status >= 500;
+            if (again && attempt < 4 && !base::interrupted()) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(250 << attempt));
+                continue;
+            }
+            if (!response) return tl::make_unexpected(response.error());
+            if (response->status != 200) {
+                return fail(ErrorCode::network, "{}: {} {}", request.url, response->status,
+                            api::parse_error(response->status, response->body).message);
+            }
+            return std::move(response->body);
+        }
+    }
+
+    // Some at once; the first error ends it.
+    Status each(std::size_t count, const OnProgress& progress,
+                const std::function<Status(std::size_t)>& one) {
+        std::atomic<std::size_t> next{0};
+        std::mutex mutex;
+        std::size_t done = 0;
+        Status status;
+        std::vector<std::thread> workers;
+        for (int w = 0; w < options_.concurrency; ++w) {
+            workers.emplace_back([&] {
+                for (std::size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
+                    Status ended =
+                        base::interrupted() ? Status(fail(ErrorCode::cancelled, "stopped")) : one(i);
+                    const std::lock_guard lock(mutex);
+                    if (!ended && status) status = std::move(ended);
+                    if (!status) return;
+                    if (progress)
+                        progress(static_cast<std::int64_t>(++done), static_cast<std::int64_t>(count));
+                }
+            });
+        }
+        for (std::thread& worker : workers) worker.join();
+        return status;
+    }
+
+    EndpointOptions options_;
+    std::unique_ptr<text::TextModel> writer_;
+    http::Client client_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Suspect>> open_endpoint(const EndpointOptions& options) {
+    std::unique_ptr<text::TextModel> writer;
+    if (options.logprobs) {
+        RETORT_TRY(text::TextModel model, text::load_text_model(options.template_of));
+        writer = std::make_unique<text::TextModel>(std::move(model));
+    }
+    return std::unique_ptr<Suspect>(new EndpointSuspect(options, std::move(writer)));
+}
+
+}  // namespace retort::audit
