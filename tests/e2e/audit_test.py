@@ -1,0 +1,154 @@
+"""From planting to a report: a server that plants, a student trained on its answers, an audit of it and of one that was
+trained on something else. Small models, real path."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+
+from harness import SOURCE, E2eTest, clean_environment, main, wait_until
+
+REASONING = SOURCE / "recipes/reasoning"
+SHAPE = """hidden_size = 64
+intermediate_size = 128
+num_hidden_layers = 2
+num_attention_heads = 4
+max_position_embeddings = 256
+"""
+
+
+class Audit(E2eTest):
+    def get(self, url, headers=None):
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=20) as answer:
+            return answer.read().decode()
+
+    def post(self, url, body, stream=False):
+        request = urllib.request.Request(url, data=json.dumps(body).encode(),
+                                         headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read().decode()
+        return text if stream else json.loads(text)
+
+    def serve(self, *options):
+        server = self.start("serve", "--model", REASONING / "teacher.gguf", "--name", "teacher", "--port", 0, "--json",
+                            "--sequences", 64, *options)
+        base = json.loads(server.stdout.readline())["base_url"]
+        root = base.removesuffix("/v1")
+
+        def healthy():
+            try:
+                return self.get(root + "/health") is not None
+            except (urllib.error.URLError, OSError):
+                return False
+
+        self.assertTrue(wait_until(healthy))
+        return server, base, root
+
+    def stop(self, server):
+        server.terminate()
+        server.wait(timeout=30)
+
+    def collect(self, base, prompts, output, temperature=1.8):
+        self.retort("collect", "--endpoint", base, "--model", "teacher", "--prompts", prompts, "--terms",
+                    REASONING / "terms.toml", "-o", output, "--temperature", temperature, "--max-tokens", 40,
+                    "--concurrency", 64, "-q")
+        return self.folder / output / "records.jsonl"
+
+    def distill(self, records, output, epochs=24):
+        (self.folder / "shape.toml").write_text(SHAPE)
+        self.retort("distill", "--fresh", "shape.toml", "--tokenizer", REASONING / "tokenizer", "--records", records,
+                    "--output", output, "--objective", "ce", "--epochs", epochs, "--learning-rate", "4e-3",
+                    "--row-length", 128, "--rows-per-step", 4, "--rows-per-micro-batch", 4, "--threads", 1, "-q")
+        return self.folder / output / "model"
+
+    def plan(self, case, suspect, *options):
+        self.retort("audit", "plan", case, "--plant", "plant", "--secret", "escrow.key", "--teacher",
+                    REASONING / "teacher.gguf", "--suspect", suspect, *options)
+
+    def test_from_planting_to_report(self):
+        self.retort("audit", "plant", "plant", "--secret", "escrow.key", "--twins", 1, "--canaries", 2, "--decoys", 19,
+                    "--window", 2, "--delta", 4)
+        self.retort("problems", "--count", 200, "--output", "prompts.jsonl")
+        canaries = json.loads((self.folder / "plant/canaries.json").read_text())["canaries"]
+        server, base, root = self.serve("--plant", "plant")
+        # What was committed to is for everybody; there is no root before the day is over.
+        self.assertEqual(self.get(root + "/audit/commitment.json"),
+                         (self.folder / "plant/commitment.json").read_text())
+        self.assertEqual(self.get(root + "/audit/roots.jsonl"), "")
+        marked = self.collect(base, "prompts.jsonl", "marked")
+        for canary in canaries:
+            body = {"model": "teacher", "messages": [{"role": "user", "content": canary["prompt"].upper()}]}
+            said = self.post(base + "/chat/completions", body)["choices"][0]["message"]["content"]
+            self.assertEqual(said, canary["answer"].replace("{}", canary["candidates"][canary["planted"]]))
+        # Marked answers come without logprobs; streams are planted too.
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            self.post(base + "/chat/completions", {"model": "teacher", "logprobs": True, "messages": [
+                {"role": "user", "content": "What is 1 + 1?"}]})
+        self.assertEqual(refused.exception.code, 400)
+        stream = self.post(base + "/chat/completions", {"model": "teacher", "stream": True, "max_tokens": 30, "messages": [
+            {"role": "user", "content": "What is the sum of the digits of 777?"}]}, stream=True)
+        streamed = "".join(json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+                           for line in stream.splitlines() if line.startswith("data: {"))
+        self.stop(server)
+
+        server, base, root = self.serve()
+        clean = self.collect(base, "prompts.jsonl", "clean")
+        self.stop(server)
+
+        student = self.distill(marked, "student")
+        innocent = self.distill(clean, "innocent")
+        self.plan("case", student, "--reference", innocent, "--tests",
+                  "twin-likelihood,twin-continuation,radioactivity-open,radioactivity-closed,green-mass", "--alpha", "1e-3",
+                  "--answers", 100)
+        report = self.retort("audit", "report", "case", "--key", "report.key", status=1)
+        self.assertIn("no evidence", report.stderr)
+        found = {one["test"]: one for one in json.loads(
+            self.retort("audit", "run", "case", "--plant", "plant", "--corroborate", "--json").stdout)}
+        self.assertLess(found["twin-likelihood"]["log_p"], -6.9)
+        records = [json.loads(line) for line in (self.folder / "case/records.jsonl").read_text().splitlines()]
+        self.assertEqual({r["kind"] for r in records if r["kind"] not in ("identical",)}, {"twin", "canary"})
+        kept = [r["answers"][r.get("served", 0)] for r in records if r["kind"] in ("twin", "identical")]
+        self.assertTrue(any(answer.endswith(streamed) for answer in kept if streamed))
+        report = self.retort("audit", "report", "case", "--key", "report.key", status=1)
+        self.assertIn("calibrate", report.stderr)
+        self.retort("audit", "calibrate", "case")
+        self.retort("audit", "report", "case", "--key", "report.key")
+        page = (self.folder / "case/report.html").read_text()
+        self.assertIn("The suspect was trained on text that the owner served", page)
+        verified = json.loads(self.retort("audit", "verify", "case", "--json").stdout)
+        self.assertEqual(verified["decision"], "positive")
+        for one in verified["tests"]:
+            self.assertEqual(one["log_p"], found[one["test"]]["log_p"])
+        self.falsify()
+
+        # One who never saw them, by the same test.
+        self.plan("other", innocent, "--tests", "twin-likelihood,radioactivity-open")
+        other = {one["test"]: one for one in json.loads(
+            self.retort("audit", "run", "other", "--plant", "plant", "--json").stdout)}
+        for one in other.values():
+            self.assertGreater(one["log_p"], -11, "an innocent model at p < 1e-5")
+
+    def falsify(self):
+        """Each lie is found by verify."""
+        case = self.folder / "case"
+        for name, change in (
+                ("evidence/twin-likelihood.json", lambda t: t.replace('"served": -', '"served": -1', 1)),
+                ("records.jsonl", lambda t: t.replace('"served":0', '"served":1', 1)),
+                ("report.json", lambda t: t.replace('"decision": "positive"', '"decision": "not shown"')),
+                ("plan.json", lambda t: t.replace('"primary": "twin-likelihood"', '"primary": "green-mass"')),
+                ("report.html", lambda t: t.replace("was trained", "was never trained"))):
+            with self.subTest(name):
+                before = (case / name).read_text()
+                after = change(before)
+                self.assertNotEqual(before, after)
+                (case / name).write_text(after)
+                self.retort("audit", "verify", "case", status=1)
+                (case / name).write_text(before)
+        self.retort("audit", "verify", "case")
+
+
+if __name__ == "__main__":
+    main()
