@@ -18,14 +18,16 @@ sys.path.insert(0, str(factory.ROOT / "tests/e2e"))
 
 
 def paraphrased(lines, share, rng):
-    """Words put in place of others, drawn from the same texts: the attacker's cheapest removal. Hashes are sealed anew by
-    leaving them out of what is changed: records are rewritten as plain messages."""
-    words = [w for line in lines[:200] for w in re.findall(r"[A-Za-z]{3,}", json.loads(line)["content"])]
+    """Words and numbers put in place of others, drawn from the same texts: the attacker's cheapest removal. The records'
+    seals no longer fit, which training does not look at."""
+    pattern = r"[A-Za-z]{3,}|[0-9]+"
+    words = [w for line in lines[:200] for w in re.findall(pattern, json.loads(line)["answer"]["reasoning"])]
     out = []
     for line in lines:
         record = json.loads(line)
-        record["content"] = re.sub(r"[A-Za-z]{3,}",
-                                   lambda m: rng.choice(words) if rng.random() < share else m.group(0), record["content"])
+        for part in ("content", "reasoning"):
+            record["answer"][part] = re.sub(
+                pattern, lambda m: rng.choice(words) if rng.random() < share else m.group(0), record["answer"].get(part) or "")
         out.append(json.dumps(record))
     return out
 
@@ -62,7 +64,7 @@ def main():
     def quantised(kind):
         output = made.folder / f"parent.{kind}.gguf"
         if not output.exists():
-            factory.retort("export", parent, "--type", kind, "-o", output, cwd=made.folder)
+            factory.retort("export", parent, "--type", kind, "--output", output, cwd=made.folder)
         return output
 
     def grandchild():
