@@ -21,6 +21,7 @@ Result<std::vector<SampledAnswer>> sample_answers(const model::Weights& weights,
     engine.max_sequences = std::min<std::int64_t>(
         options.max_sequences, static_cast<std::int64_t>(prompts.size()) * options.samples);
     engine.prefill_chunk = 512;
+    engine.cache_type = tensor::DType::f32;  // log q(y) is what training computes, not nearly so
     RETORT_TRY(const generate::SchedulerPlan plan, generate::plan_scheduler(weights.config, engine));
     // A new one for each call: keys and values kept from other weights would be wrong.
     generate::Scheduler scheduler(weights, plan, options.seed);
