@@ -281,13 +281,12 @@ Result<TestResult> test_mass(const Json& evidence) {
 Result<std::vector<double>> null_mass(const Json& evidence, std::int64_t trials, base::RandomStream& random) {
     RETORT_TRY(const Keyed keyed, parse_keyed(evidence));
     RETORT_TRY(const std::vector<Context> contexts, parse_contexts(evidence));
-    const std::vector<stats::LatticeTerm> terms = mass_terms(contexts);
     std::vector<double> out;
-    for (std::int64_t t = 0; t < trials && !terms.empty(); ++t) {
+    if (contexts.empty()) return out;
+    const stats::LatticeNull null(mass_terms(contexts), keyed.scheme.gamma);
+    for (std::int64_t t = 0; t < trials; ++t) {
         const std::int64_t sum = green_mass(contexts, wrong_key(random), keyed.scheme.gamma);
-        out.push_back(uniform_p(stats::log_lattice_tail(terms, keyed.scheme.gamma, sum),
-                                stats::log_lattice_tail(terms, keyed.scheme.gamma, sum + 1),
-                                random.uniform()));
+        out.push_back(uniform_p(null.log_p(sum), null.log_p(sum + 1), random.uniform()));
     }
     return out;
 }

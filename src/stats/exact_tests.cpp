@@ -55,25 +55,26 @@ double saddle_point(std::span<const LatticeTerm> terms, double p, double s) {
     return theta;
 }
 
-// For s above the mean and below the largest sum.
-double log_tail_by_inversion(std::span<const LatticeTerm> terms, double p, double s) {
-    const double spread = std::sqrt(tilt(terms, p, 0).variance);
-    const double theta = std::max(saddle_point(terms, p, s), 1 / spread);
+// The characteristic function of the tilted sum at the nodes where it is not 0 to the last digit.
+LatticeTransform transform(std::span<const LatticeTerm> terms, double p, double theta) {
     const Tilted at = tilt(terms, p, theta);
+    LatticeTransform out;
+    out.theta = theta;
+    out.cumulant = at.cumulant;
     // Aliases are e^{−θN} and what the tilted distribution has N away: both below 1e-17.
     const double period = std::max({64.0, 42 / theta, 24 * std::sqrt(at.variance)});
-    const auto nodes = static_cast<std::int64_t>(std::ceil(period)) | 1;  // odd: no node at π
+    out.count = static_cast<std::int64_t>(std::ceil(period)) | 1;  // odd: no node at π
     std::vector<double> share;
     share.reserve(terms.size());
     for (const LatticeTerm& term : terms) {
         const double x = theta * static_cast<double>(term.weight);
         share.push_back(p / (p + (1 - p) * std::exp(-x)));
     }
-    double sum = 0.5 / -std::expm1(-theta);
-    for (std::int64_t k = 1; k <= nodes / 2; ++k) {
-        const double omega = 2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(nodes);
+    const double decay = std::exp(-theta);
+    for (std::int64_t k = 1; k <= out.count / 2; ++k) {
+        const double omega = 2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(out.count);
         double log_modulus = 0;
-        double phase = -omega * s;
+        double phase = 0;
         for (std::size_t j = 0; j < terms.size() && log_modulus > -60; ++j) {
             const double angle = omega * static_cast<double>(terms[j].weight);
             const auto n = static_cast<double>(terms[j].count);
@@ -83,14 +84,43 @@ double log_tail_by_inversion(std::span<const LatticeTerm> terms, double p, doubl
             phase += n * std::atan2(q * std::sin(angle), 1 - 2 * q * half * half);
         }
         if (log_modulus <= -60) continue;
-        // Re of e^{log_modulus + i·phase} / (1 − e^{−θ − iω}).
-        const double decay = std::exp(-theta);
+        // e^{log_modulus + i·phase} / (1 − e^{−θ − iω}), whose conjugate's argument is taken from the phase.
         const double real = 1 - decay * std::cos(omega);
         const double imaginary = decay * std::sin(omega);
-        const double norm = real * real + imaginary * imaginary;
-        sum += std::exp(log_modulus) * (std::cos(phase) * real + std::sin(phase) * imaginary) / norm;
+        out.nodes.push_back({omega, std::exp(log_modulus) / std::hypot(real, imaginary),
+                             phase - std::atan2(imaginary, real)});
     }
-    return at.cumulant - theta * s + std::log(2 * sum / static_cast<double>(nodes));
+    return out;
+}
+
+double log_tail(const LatticeTransform& at, double s) {
+    double sum = 0.5 / -std::expm1(-at.theta);
+    for (const LatticeTransform::Node& node : at.nodes) {
+        sum += node.modulus * std::cos(node.phase - node.omega * s);
+    }
+    return at.cumulant - at.theta * s + std::log(2 * sum / static_cast<double>(at.count));
+}
+
+double spread_of(std::span<const LatticeTerm> terms, double p) {
+    return std::sqrt(tilt(terms, p, 0).variance);
+}
+
+// For s above the mean and below the largest sum.
+double log_tail_by_inversion(std::span<const LatticeTerm> terms, double p, double s) {
+    return log_tail(transform(terms, p, std::max(saddle_point(terms, p, s), 1 / spread_of(terms, p))), s);
+}
+
+// Without what is worth nothing. Those that shrink the characteristic function most come first, so that far
+// nodes are given up early.
+std::vector<LatticeTerm> in_order(std::span<const LatticeTerm> given) {
+    std::vector<LatticeTerm> terms;
+    for (const LatticeTerm& term : given) {
+        if (term.weight > 0 && term.count > 0) terms.push_back(term);
+    }
+    std::sort(terms.begin(), terms.end(), [](const LatticeTerm& a, const LatticeTerm& b) {
+        return a.weight * a.weight * a.count > b.weight * b.weight * b.count;
+    });
+    return terms;
 }
 
 }  // namespace
@@ -102,22 +132,16 @@ double log_binomial_tail(std::int64_t k, std::int64_t n, double p) {
 }
 
 double log_lattice_tail(std::span<const LatticeTerm> given, double p, std::int64_t s) {
-    std::vector<LatticeTerm> terms;
+    const std::vector<LatticeTerm> terms = in_order(given);
     double total = 0;
     double all = 0;  // ln P(S = total)
     double mean = 0;
-    for (const LatticeTerm& term : given) {
-        if (term.weight <= 0 || term.count <= 0) continue;
-        terms.push_back(term);
+    for (const LatticeTerm& term : terms) {
         const double worth = static_cast<double>(term.weight) * static_cast<double>(term.count);
         total += worth;
         mean += p * worth;
         all += static_cast<double>(term.count) * std::log(p);
     }
-    // Those that shrink the characteristic function most come first, so that far nodes are given up early.
-    std::sort(terms.begin(), terms.end(), [](const LatticeTerm& a, const LatticeTerm& b) {
-        return a.weight * a.weight * a.count > b.weight * b.weight * b.count;
-    });
     const auto wanted = static_cast<double>(s);
     if (s <= 0) return 0;
     if (wanted > total) return -infinity;
@@ -138,6 +162,21 @@ double log_lattice_tail(std::span<const LatticeTerm> given, double p, std::int64
         other = std::min(0.0, log_tail_by_inversion(terms, 1 - p, rest));
     }
     return std::log1p(-std::exp(other));
+}
+
+LatticeNull::LatticeNull(std::span<const LatticeTerm> terms, double p) : terms_(in_order(terms)), p_(p) {
+    if (terms_.size() > 1) transform_ = transform(terms_, p, 1 / spread_of(terms_, p));
+}
+
+double LatticeNull::log_p(std::int64_t s) const {
+    std::int64_t total = 0;
+    for (const LatticeTerm& term : terms_) total += term.weight * term.count;
+    if (terms_.size() > 1 && s > 0 && s < total) {
+        // One tilt serves all sums with an absolute error of some 1e-15, a small part of what is kept here.
+        const double shared = log_tail(transform_, static_cast<double>(s));
+        if (shared > shared_floor) return std::min(0.0, shared);
+    }
+    return log_lattice_tail(terms_, p_, s);
 }
 
 SignFlipNull::SignFlipNull(std::span<const double> differences) {

@@ -20,6 +20,34 @@ struct LatticeTerm {
 // saddle point, is inverted by the trapezoidal rule, which converges geometrically (Abate & Whitt 1992).
 double log_lattice_tail(std::span<const LatticeTerm> terms, double p, std::int64_t s);
 
+// A sum's characteristic function, tilted by θ, at the nodes of the inversion that count.
+struct LatticeTransform {
+    struct Node {
+        double omega = 0;
+        double modulus = 0;
+        double phase = 0;
+    };
+    double theta = 0;
+    double cumulant = 0;
+    std::int64_t count = 0;  // of all nodes
+    std::vector<Node> nodes;
+};
+
+// The same for many sums of the same terms: their characteristic function is computed once, at one tilt.
+// Where that is not exact enough, below e^−14, each sum has its own.
+class LatticeNull {
+  public:
+    LatticeNull(std::span<const LatticeTerm> terms, double p);
+    // ln P(S ≥ s), to 1e-8.
+    [[nodiscard]] double log_p(std::int64_t s) const;
+
+  private:
+    static constexpr double shared_floor = -14;
+    std::vector<LatticeTerm> terms_;
+    double p_ = 0;
+    LatticeTransform transform_;
+};
+
 // The null distribution of Σ dᵢ when each dᵢ's sign is a fair coin: all of 2ⁿ signs, counted by convolution.
 // Differences are rounded to a grid first, the same for either sign, so that the test on the rounded numbers
 // is exact; up to 20 of them the grid is as fine as doubles allow.

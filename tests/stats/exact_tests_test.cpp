@@ -50,6 +50,21 @@ TEST(ExactTests, binomial_tail_in_logarithms) {
     EXPECT_EQ(log_binomial_tail(6, 5, 0.3), -std::numeric_limits<double>::infinity());
 }
 
+// An absolute error of 1e-15 in P is 1e-9 in ln P at the floor of −14, beyond which each sum is inverted
+// alone.
+TEST(ExactTests, one_null_for_many_sums_gives_each_its_tail) {
+    const std::vector<LatticeTerm> terms = {{1, 40}, {7, 31}, {30, 12}, {211, 9}, {1024, 5}};
+    const LatticeNull null(terms, 0.25);
+    for (std::int64_t s = -3; s <= 7900; s += 13) {
+        const double expected = log_lattice_tail(terms, 0.25, s);
+        if (std::isinf(expected)) {
+            EXPECT_EQ(null.log_p(s), expected) << s;
+        } else {
+            EXPECT_NEAR(null.log_p(s), expected, 1e-8) << s;
+        }
+    }
+}
+
 TEST(ExactTests, lattice_tail_is_that_of_the_counted_polynomial) {
     for (const auto& row : golden()["lattice"]) {
         std::vector<LatticeTerm> terms;
