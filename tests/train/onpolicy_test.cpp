@@ -30,7 +30,8 @@ struct Setting {
         data::ProblemOptions options;
         options.count = 12;
         std::vector<data::Prompt> asked;
-        for (const data::Problem& problem : data::make_problems(options).value()) {
+        const std::vector<data::Problem> problems = data::make_problems(options).value();
+        for (const data::Problem& problem : problems) {
             data::Prompt prompt;
             prompt.id = std::to_string(asked.size());
             prompt.messages = {{.role = "user", .content = problem.question, .reasoning = ""}};
