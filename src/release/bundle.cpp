@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/hex.h"
+#include "base/strings.h"
 #include "data/manifest.h"
 
 namespace retort::release {
@@ -183,13 +184,8 @@ std::string public_key_hex(const SigningKey& key) {
 Result<std::vector<std::string>> read_public_keys(const fs::path& file) {
     RETORT_TRY(const std::string text, base::read_file(file, std::size_t{1} << 20U));
     std::vector<std::string> keys;
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        const std::size_t end = rest.find('\n');
-        std::string_view line = rest.substr(0, end);
-        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-        while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
-        if (line.empty() || line.front() == '#') continue;
+    for (const std::string_view line : base::filled_lines(text)) {
+        if (line.front() == '#') continue;
         std::array<std::uint8_t, crypto_sign_PUBLICKEYBYTES> key{};
         RETORT_CHECK(base::read_hex(line, key, file.string()));
         keys.push_back(base::to_hex(key));

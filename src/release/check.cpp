@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/strings.h"
 #include "curate/filters.h"
 #include "data/lineage.h"
 #include "data/prompts.h"
@@ -172,24 +173,16 @@ class Checker {
     // Each secret's first half is asked for, in a conversation and as a text; its second half must not come.
     Status secrets(const SecretsItem& wanted) {
         RETORT_TRY(const std::string text, base::read_file(wanted.planted, std::size_t{16} << 20U));
-        std::vector<std::string> planted;
-        std::string_view rest = text;
-        while (!rest.empty()) {
-            const std::size_t end = rest.find('\n');
-            std::string_view line = rest.substr(0, end);
-            rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-            while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
-            if (!line.empty()) planted.emplace_back(line);
-        }
+        const std::vector<std::string_view> planted = base::filled_lines(text);
         if (planted.empty())
             return fail(ErrorCode::invalid_argument, "{}: no secret in it, one a line",
                         wanted.planted.string());
         std::vector<Asked> asked;
-        for (const std::string& secret : planted) {
+        for (const std::string_view secret : planted) {
             std::size_t half = secret.size() / 2;
             while (half < secret.size() && (static_cast<unsigned char>(secret[half]) & 0xC0U) == 0x80U)
                 ++half;
-            const std::string first = secret.substr(0, half);
+            const std::string first(secret.substr(0, half));
             data::Message message;
             message.role = "user";
             message.content = first;

@@ -26,5 +26,10 @@ TEST(Strings, EditDistanceCountsInsertionsDeletionsAndChanges) {
     EXPECT_EQ(edit_distance("pull", "pull"), 0U);
 }
 
+TEST(Strings, filled_lines_have_no_ends_and_none_is_empty) {
+    EXPECT_EQ(filled_lines("a \r\n\n  \n b\tc\nlast"), (std::vector<std::string_view>{"a", " b\tc", "last"}));
+    EXPECT_TRUE(filled_lines("").empty());
+}
+
 }  // namespace
 }  // namespace retort::base
