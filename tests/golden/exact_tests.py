@@ -4,9 +4,13 @@ tests/data/stats/exact_tests.json.
   log_upper_gamma, log_lower_gamma: a, x, ln Q(a, x) or ln P(a, x), with 60 digits by mpmath
   binomial: k, n, p, ln P(X ≥ k), summed exactly in rational arithmetic
   lattice: terms [[weight, count]…], p, s, ln P(S ≥ s), from the exact polynomial of the counts
-  sign_flip: differences (whole numbers), ln of the share of all 2ⁿ signs whose sum is as large, counted exactly
+  sign_flip: differences (whole numbers), ln of the share of all 2ⁿ signs whose sum is as large, counted exactly, and
+      of those whose sum is larger
   kolmogorov: d, n, SciPy's exact P(D ≥ d)
   adjusted: p-values, and SciPy's / hand-rolled Holm, Bonferroni and Benjamini–Hochberg adjustments
+  bets: mean, observations, ln wealth and ln p of the bettor of src/stats/e_values.h, from its definition
+  mean_e: logarithms of e-values, that of their mean
+  rank: value, others, (1 + how many are as large) / (1 + how many there are)
 """
 
 import fractions
@@ -37,11 +41,25 @@ def log_gamma_tail(a, x, upper):
     return float(mpmath.log(value))
 
 
+def at_rate(rate, a, upper):
+    """The x on one side of a where x − a − a ln(x/a), which is −ln of the tail but for its front, is `rate`."""
+    low, high = (a, a + 10 * (rate + a)) if upper else (a, mpmath.mpf(a) * mpmath.exp(-(rate + 2 * a) / a))
+    for _ in range(300):
+        middle = (low + high) / mpmath.mpf(2)
+        low, high = (middle, high) if middle - a - a * mpmath.log(middle / a) < rate else (low, middle)
+    return float(low)
+
+
 def gamma_rows(upper):
     rows = []
-    for a in [0.5, 1, 7, 40, 300, 2500]:
+    for a in [0.5, 1, 7, 40, 300, 2500, 20000]:
         for factor in [0.05, 0.3, 0.8, 1, 1.05, 1.4, 3]:
             rows.append([a, a * factor, log_gamma_tail(a, a * factor, upper)])
+        # Tails of about 1e-30, 1e-300 and beyond what a double holds.
+        for rate in [69, 691, 2000]:
+            x = at_rate(rate, a, upper)
+            if x > 1e-290:
+                rows.append([a, x, log_gamma_tail(a, x, upper)])
     if upper:
         rows += [[500, 2200, log_gamma_tail(500, 2200, True)], [3, 700, log_gamma_tail(3, 700, True)]]
     return rows
@@ -80,7 +98,31 @@ def sign_flip_row(differences):
             new[x - d] = new.get(x - d, 0) + c
         counts = new
     total = sum(differences)
-    return [differences, log_ratio(sum(c for x, c in counts.items() if x >= total), 2 ** len(differences))]
+    tails = [sum(c for x, c in counts.items() if x >= least) for least in (total, total + 1)]
+    return [differences, *(log_ratio(tail, 2 ** len(differences)) if tail else None for tail in tails)]
+
+
+def bet_row(mean, values):
+    """Kelly's stake for the mean and variance seen so far, the null's standing for one observation; at most half of what
+    could be lost. Wealth as a product of rational numbers would grow too long: 60 digits."""
+    mean, wealth, highest, seen, squares = mpmath.mpf(mean), mpmath.mpf(0), mpmath.mpf(0), [], mpmath.mpf(0)
+    for value in values:
+        n = len(seen) + 1
+        gap = (sum(seen) + mean) / n - mean
+        stake = min(max(gap / ((squares + mpmath.mpf(0.25)) / n + gap * gap), 0), mpmath.mpf(0.5) / mean)
+        wealth += mpmath.log1p(stake * (value - mean))
+        highest = max(highest, wealth)
+        seen.append(mpmath.mpf(value))
+        squares += (value - (sum(seen) + mean) / (len(seen) + 1)) ** 2
+    return [float(mean), [float(v) for v in values], float(wealth), float(-highest)]
+
+
+def mean_e_row(logs):
+    return [logs, float(mpmath.log(mpmath.fsum(mpmath.exp(mpmath.mpf(x)) for x in logs) / len(logs)))]
+
+
+def rank_row(value, others):
+    return [value, others, (1 + sum(x >= value for x in others)) / (1 + len(others))]
 
 
 def holm(p):
@@ -126,6 +168,14 @@ def main():
             sign_flip_row([int(x) for x in rng.integers(-30, 60, 300)]),
             sign_flip_row([int(x) for x in rng.integers(-10, 60, 900)]),
         ],
+        "bets": [
+            bet_row(0.25, [float(x) for x in rng.random(200) < 0.25]),
+            bet_row(0.25, [float(x) for x in rng.random(300) < 0.5]),
+            bet_row(0.9, [float(x) for x in rng.random(50)]),
+        ],
+        "mean_e": [mean_e_row([1.0, 2.0, -3.0]), mean_e_row([-5000.0, -5001.5]), mean_e_row([3000.0, -3000.0, 2999.0]),
+                   mean_e_row([0.25])],
+        "rank": [rank_row(3.0, [1.0, 2.0, 3.0, 4.0]), rank_row(0.5, []), rank_row(-1.0, [float(x) for x in rng.normal(size=99)])],
         "kolmogorov": [
             [d, n, float(stats.kstwo.sf(d, n))]
             for n in [1, 5, 40, 1000]

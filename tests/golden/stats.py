@@ -21,6 +21,17 @@ from scipy import special, stats
 mpmath.mp.dps = 60
 
 
+def at_rate(rate, a, b):
+    """The x below the mean m where a ln(m/x) + b ln((1−m)/(1−x)), which is −ln I_x but for its front, is `rate`."""
+    m = mpmath.mpf(a) / (a + b)
+    low, high = mpmath.mpf(0), m
+    for _ in range(300):
+        middle = (low + high) / 2 if low > 0 else high * mpmath.exp(-(rate + a + b) / a)
+        gap = a * mpmath.log(m / middle) + b * mpmath.log((1 - m) / (1 - middle)) - rate
+        low, high = (middle, high) if gap > 0 else (low, middle)
+    return float(high)
+
+
 def beta_rows():
     rows = []
     for a, b in [(0.5, 0.5), (1, 1), (2, 7), (30, 4), (150, 0.5), (1000, 1200), (62050, 186151), (1e6, 3e6)]:
@@ -29,6 +40,10 @@ def beta_rows():
             x = mean + z * sd
             if 0 < x < 1:
                 rows.append([a, b, x])
+    # Tails of about 1e-30, 1e-300 and beyond what a double holds.
+    for a, b in [(2, 7), (30, 4), (1000, 1200), (62050, 186151)]:
+        for rate in [69, 691, 2000]:
+            rows.append([a, b, at_rate(rate, a, b)])
     rows += [[3, 5, 1e-12], [3, 5, 1 - 1e-9], [40, 2, 1e-30], [2100, 5901, 0.2], [5, 1e5, 1e-3]]
     return rows
 
@@ -37,13 +52,22 @@ def exact_log_beta(a, b, x):
     a, b, x = mpmath.mpf(a), mpmath.mpf(b), mpmath.mpf(x)
     if max(a, b) < 1000:
         return mpmath.log(mpmath.betainc(a, b, 0, x, regularized=True))
-    # Quadrature around the mode for the large shapes, where the series of betainc is slow.
+    # For large shapes a series of positive terms, x^a (1−x)^b / (a B(a, b)) · ₂F₁(1, a+b; a+1; x), below the mean; above it
+    # what the other side leaves.
+    if x > a / (a + b):
+        return mpmath.log1p(-mpmath.exp(beta_series(b, a, 1 - x)))
+    return beta_series(a, b, x)
+
+
+def beta_series(a, b, x):
+    term = total = mpmath.mpf(1)
+    n = 0
+    while term > total * mpmath.mpf(10) ** -50:
+        term *= (a + b + n) / (a + 1 + n) * x
+        total += term
+        n += 1
     log_norm = mpmath.loggamma(a) + mpmath.loggamma(b) - mpmath.loggamma(a + b)
-    sd = mpmath.sqrt(a * b / (a + b) ** 3)
-    low = max(mpmath.mpf(0), min(x, a / (a + b)) - 60 * sd)
-    points = [low + (x - low) * k / 64 for k in range(65)]
-    density = lambda t: mpmath.exp((a - 1) * mpmath.log(t) + (b - 1) * mpmath.log1p(-t) - log_norm) if t > 0 else 0
-    return mpmath.log(mpmath.quad(density, points))
+    return a * mpmath.log(x) + b * mpmath.log1p(-x) - log_norm - mpmath.log(a) + mpmath.log(total)
 
 
 def bootstrap_case(seed, clusters):

@@ -49,7 +49,10 @@ double beta_tolerance(const Row& row) {
 TEST(Distributions, incomplete_beta) {
     for (const Row row : golden()["incomplete_beta"]) {
         const double value = incomplete_beta(row[0], row[1], row[2]);
-        EXPECT_NEAR(value, row[3], row[3] * beta_tolerance(row)) << row[0] << ' ' << row[1] << ' ' << row[2];
+        // Its logarithm is rounded before it is raised.
+        const double raised = row[3] > 0 ? 2 * epsilon * std::abs(std::log(row[3])) : 0;
+        EXPECT_NEAR(value, row[3], row[3] * (beta_tolerance(row) + raised))
+            << row[0] << ' ' << row[1] << ' ' << row[2];
         // The two branches of the continued fraction meet.
         EXPECT_NEAR(value + incomplete_beta(row[1], row[0], 1 - row[2]), 1, beta_tolerance(row));
     }
