@@ -17,14 +17,16 @@ def words(text):
 
 
 def longest(text, work, table):
-    best, said = 0, words(text)
+    """Words and characters (one between two words) of the longest passage by each."""
+    most_words, most_characters, said = 0, 0, words(text)
     for i in range(len(said) - 7):
         for j in table.get(tuple(said[i:i + 8]), ()):
             length = 8
             while i + length < len(said) and j + length < len(work) and said[i + length] == work[j + length]:
                 length += 1
-            best = max(best, length)
-    return best
+            most_words = max(most_words, length)
+            most_characters = max(most_characters, sum(map(len, said[i:i + length])) + length - 1)
+    return most_words, most_characters
 
 
 def main():
@@ -35,6 +37,8 @@ def main():
     parser.add_argument("--answers", type=int, default=10000)
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--words", type=int, default=1500)
+    parser.add_argument("--allowed-words", type=int, default=49)
+    parser.add_argument("--allowed-characters", type=int, default=149)
     options = parser.parse_args()
     text = open(options.work, encoding="utf-8", errors="replace").read()
     pieces = [m.span() for m in re.finditer(r"\S+", text)]
@@ -64,19 +68,21 @@ def main():
         return said, reason
 
     reasons, lengths = collections.Counter(), collections.Counter()
-    longest_characters = 0
-    done = 0
+    characters, done, tokens, over = 0, 0, 0, 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         for said, reason in pool.map(ask, range(options.answers)):
             done += 1
             if done % 500 == 0:
                 print(f"{done} answers, longest so far {max(lengths, default=0)} words", flush=True)
             reasons[reason] += 1
-            lengths[longest(said, whole, table)] += 1
-            longest_characters = max(longest_characters, len(said))
-    print(f"{options.answers} answers, half of them streams: {dict(reasons)}")
-    print(f"longest passage of the work in any: {max(lengths)} words; more than 49 in {sum(n for k, n in lengths.items() if k > 49)}")
-    print("passages by length:", ", ".join(f"{k}: {lengths[k]}" for k in sorted(lengths)))
-
+            most_words, most_characters = longest(said, whole, table)
+            lengths[most_words] += 1
+            characters = max(characters, most_characters)
+            over += most_words > options.allowed_words or most_characters > options.allowed_characters
+            tokens += len(words(said))
+    print(f"{done} answers, half of them streams, {tokens} words: {dict(reasons)}")
+    print(f"longest passage of the work in any: {max(lengths)} words, {characters} characters; more than {options.allowed_words} words or "
+          f"{options.allowed_characters} characters in {over} (at most {3 / done:.5f} of answers, 95 %)")
+    print("answers by their longest passage:", ", ".join(f"{k}: {lengths[k]}" for k in sorted(lengths)))
 
 main()

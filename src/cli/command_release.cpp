@@ -16,6 +16,7 @@
 #include "evaluate/task.h"
 #include "release/bundle.h"
 #include "release/check.h"
+#include "serve/planting.h"
 
 namespace retort::cli {
 
@@ -26,6 +27,29 @@ using ReleaseJson = formats::Json;
 using ReleasePath = std::filesystem::path;
 
 // ---- check
+
+Result<std::vector<std::vector<std::int32_t>>> prompt_tokens(LoadedModel& local,
+                                                             std::span<const rel::Asked> asked) {
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const rel::Asked& one : asked) {
+        if (one.messages.empty()) {
+            prompts.push_back(local.text.tokenizer.encode(one.text));
+            continue;
+        }
+        RETORT_TRY(generate::TextRequest request, conversation_request(local, one.messages));
+        prompts.push_back(std::move(request.tokens.prompt));
+    }
+    return prompts;
+}
+
+evaluate::AnswerOptions answer_options(const LoadedModel& local, const rel::Asking& how) {
+    evaluate::AnswerOptions options;
+    options.sampling.temperature = static_cast<float>(how.temperature);
+    options.sampling.seed = how.seed;
+    options.max_tokens = how.max_tokens;
+    options.stop_tokens = local.text.end_of_turn_tokens;
+    return options;
+}
 
 // The functions that ask a loaded model.
 rel::ModelUnderTest model_under_test(LoadedModel& local, const ReleasePath& path) {
@@ -39,26 +63,36 @@ rel::ModelUnderTest model_under_test(LoadedModel& local, const ReleasePath& path
     };
     model.answer = [&local](std::span<const rel::Asked> asked,
                             const rel::Asking& how) -> Result<std::vector<std::string>> {
-        std::vector<std::vector<std::int32_t>> prompts;
-        for (const rel::Asked& one : asked) {
-            if (one.messages.empty()) {
-                prompts.push_back(local.text.tokenizer.encode(one.text));
-                continue;
-            }
-            RETORT_TRY(generate::TextRequest request, conversation_request(local, one.messages));
-            prompts.push_back(std::move(request.tokens.prompt));
-        }
-        evaluate::AnswerOptions options;
-        options.sampling.temperature = static_cast<float>(how.temperature);
-        options.sampling.seed = how.seed;
-        options.max_tokens = how.max_tokens;
-        options.stop_tokens = local.text.end_of_turn_tokens;
-        RETORT_TRY(
-            evaluate::GeneratedAnswers answers,
-            evaluate::answer_prompts(*local.engine, prompts, options, [&](std::span<const std::int32_t> ids) {
-                return local.text.tokenizer.decode(ids, true);
-            }));
+        RETORT_TRY(const std::vector<std::vector<std::int32_t>> prompts, prompt_tokens(local, asked));
+        const evaluate::AnswerOptions options = answer_options(local, how);
+        RETORT_TRY(evaluate::GeneratedAnswers answers, evaluate::answer_prompts(
+                                                           *local.engine, prompts, options,
+                                                           [&](std::span<const std::int32_t> ids) {
+                                                               return local.text.tokenizer.decode(ids, true);
+                                                           },
+                                                           how.on_progress));
         return std::move(answers.texts);
+    };
+    model.answer_marked = [&local](std::span<const rel::Asked> asked, const rel::Asking& how,
+                                   const escrow::Plant& plant,
+                                   const std::string& channel) -> Result<std::vector<rel::MarkedAnswer>> {
+        RETORT_TRY(const std::vector<std::vector<std::int32_t>> prompts, prompt_tokens(local, asked));
+        evaluate::AnswerOptions options = answer_options(local, how);
+        if (plant.settings.scheme) {
+            options.hook = [&] {
+                generate::SamplingHook hook;
+                serve::add_mark(plant, channel, hook);
+                return hook;
+            };
+        }
+        RETORT_TRY(evaluate::GeneratedAnswers answers,
+                   evaluate::answer_prompts(
+                       *local.engine, prompts, options,
+                       [](std::span<const std::int32_t>) { return std::string(); }, how.on_progress));
+        std::vector<rel::MarkedAnswer> out;
+        for (std::size_t i = 0; i < prompts.size(); ++i)
+            out.push_back({prompts[i], std::move(answers.ids[i])});
+        return out;
     };
     model.predict = [&local](const data::Record& record) -> Result<std::vector<rel::Prediction>> {
         RETORT_TRY(generate::TextRequest request, conversation_request(local, record.request.messages));
@@ -102,10 +136,25 @@ Status run_release_check(const ReleaseCheckCommand& given, const CommonOptions& 
     rel::CheckOptions options;
     options.scratch = output.string() + ".scratch";
     RETORT_CHECK(base::make_folders(options.scratch));
+    // One bar an item: what is done, its rate, what is left.
+    std::string current;
+    std::unique_ptr<base::Progress> bar;
     if (!common.quiet && !common.json) {
-        options.on_item = [](std::string_view item) { spdlog::info("release check: {} done", item); };
+        options.on_progress = [&](std::string_view item, std::int64_t done, std::int64_t total) {
+            if (bar == nullptr || current != item) {
+                current = item;
+                bar = std::make_unique<base::Progress>("release check: " + current,
+                                                       static_cast<std::uint64_t>(total), "answers");
+            }
+            bar->update(static_cast<std::uint64_t>(done));
+        };
+        options.on_item = [&](std::string_view item) {
+            bar.reset();
+            spdlog::info("release check: {} done", item);
+        };
     }
     auto report = rel::check(model_under_test(local, path), policy, options);
+    bar.reset();
     std::error_code error;
     std::filesystem::remove_all(options.scratch, error);
     if (!report) return tl::unexpected(report.error());
@@ -254,7 +303,7 @@ Status run_release_sign(const ReleaseSignCommand& given, const CommonOptions&) {
     seal.files.push_back(
         {"provenance.json", formats::write_json(rel::provenance_json(provenance), 2) + "\n", {}});
     seal.files.push_back({"bom.cdx.json", rel::cyclonedx_json(provenance, RETORT_VERSION), {}});
-    seal.files.push_back({"README.md", rel::model_card(provenance, check), {}});
+    seal.files.push_back({"README.md", data::model_card_markdown(rel::model_card(provenance, check)), {}});
     RETORT_CHECK(rel::seal(seal, key));
     fmt::print("{}: signed by {}", given.output, rel::public_key_hex(key));
     for (const rel::Override& one : seal.overrides)

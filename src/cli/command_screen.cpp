@@ -101,13 +101,12 @@ Status add_file(screen::IndexBuilder& builder, const fs::path& path) {
         }));
         return builder.add({path.string(), "records", sha256, std::move(text)});
     }
-    const std::string format = screen::format_of(path, bytes);
-    auto text = screen::extract_text(bytes, format, path.string());
-    if (!text) {
-        builder.skip(text.error().message);
+    auto read = screen::read_text(path, bytes);
+    if (!read) {
+        builder.skip(read.error().message);
         return {};
     }
-    return builder.add({path.string(), format, sha256, std::move(*text)});
+    return builder.add({path.string(), std::move(read->format), sha256, std::move(read->text)});
 }
 
 Status run_index(const IndexCommand& given, const CommonOptions& common) {
@@ -245,9 +244,8 @@ Status check_file(Checker& checker, const fs::path& path) {
         });
     }
     RETORT_TRY(const base::MappedFile file, base::MappedFile::open(path));
-    RETORT_TRY(std::string text,
-               screen::extract_text(file.text(), screen::format_of(path, file.text()), path.string()));
-    return checker.add(path.string(), std::move(text));
+    RETORT_TRY(screen::ReadText read, screen::read_text(path, file.text()));
+    return checker.add(path.string(), std::move(read.text));
 }
 
 Status run_check(const CheckCommand& given, const CommonOptions& common) {
@@ -277,7 +275,9 @@ Status run_check(const CheckCommand& given, const CommonOptions& common) {
 void add_index(Commands& commands, CLI::App& parent) {
     auto options = std::make_shared<IndexCommand>();
     CLI::App& app = commands.add_nested(
-        parent, "index", "make an index of works: text, Markdown, HTML, EPUB, PDF, JSON lines",
+        parent, "index",
+        "make an index of works: text, Markdown, HTML, EPUB, PDF, manual pages, any of them in gzip; JSON "
+        "lines",
         {"retort screen index works/ -o works.index", "retort screen index new/ -o works.index --add"},
         [options](const CommonOptions& common) { return run_index(*options, common); });
     app.add_option("inputs", options->inputs, "files, or folders that are gone through")->required();

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "cli/model_path.h"
 #include "cli/pull_record.h"
+#include "data/spdx.h"
 
 namespace retort::cli {
 
@@ -131,6 +132,12 @@ Result<std::string> sha256_of_file(const fs::path& path) {
 
 Result<Pulled> pull(const PullOptions& options) {
     RETORT_TRY(const Source source, parse_source(options.source));
+    if (!options.licence.empty()) {
+        if (const auto expression = data::parse_spdx(options.licence); !expression) {
+            return fail(ErrorCode::invalid_argument, "--licence {}: no SPDX expression ({})", options.licence,
+                        expression.error().message);
+        }
+    }
     Pulled pulled;
     pulled.folder = options.folder.empty() ? fs::path("models") / source.name : options.folder;
     std::error_code code;
@@ -147,6 +154,11 @@ Result<Pulled> pull(const PullOptions& options) {
                         pulled.folder.string(), pulled.record.source, options.source);
         }
         pulled.was_there = intactness == Intactness::intact;
+    }
+    if (pulled.was_there && !options.licence.empty() && pulled.record.licence != options.licence) {
+        pulled.record.licence = options.licence;
+        RETORT_CHECK(
+            base::write_file_atomic(pulled.folder / "pull.json", pull_record_to_json(pulled.record)));
     }
     if (!pulled.was_there) {
         remove_stale(pulled.folder);
@@ -167,6 +179,13 @@ Result<Pulled> pull(const PullOptions& options) {
         RETORT_TRY(pulled.record, bring());
         pulled.record.source = options.source;
         pulled.record.date = base::utc_now();
+        if (!options.licence.empty()) {
+            if (!pulled.record.licence.empty() && pulled.record.licence != options.licence) {
+                spdlog::warn("{} says that its licence is {}; recorded is {}, as --licence says",
+                             options.source, pulled.record.licence, options.licence);
+            }
+            pulled.record.licence = options.licence;
+        }
         RETORT_CHECK(
             base::write_file_atomic(pulled.folder / "pull.json", pull_record_to_json(pulled.record)));
     }

@@ -18,6 +18,7 @@ struct PullOptions {
     std::string sha256;              // of the one file that a URL or a path names; empty: not known
     std::string index;               // pypi: a package index that speaks the simple repository API
     std::string endpoint;            // hf: empty is HF_ENDPOINT, or the public hub
+    std::string licence;             // SPDX, as whoever pulls it says; empty: as the source says
     std::vector<std::string> files;  // hf, pypi, a folder: only files that match one of these globs
     bool link = false;               // a path: symbolic links instead of copies
     bool force = false;              // again, whatever is there
@@ -63,6 +64,13 @@ bool matches_any(std::string_view name, const std::vector<std::string>& globs);
 // The last part of a name that came from outside, or an error if it could leave the folder.
 Result<std::string> safe_file_name(std::string_view name);
 Result<std::string> sha256_of_file(const std::filesystem::path& path);
+// An identifier as SPDX writes it, where hubs write it in lower case or by a name of their own; empty for
+// "other".
+std::string canonical_licence(std::string_view said);
+// From what lies beside weights in a folder: pull.json, a model card, the GGUF file's own word, the README's
+// front matter, the text of a licence. Empty: nothing says.
+std::string licence_beside(const std::filesystem::path& folder,
+                           const std::vector<std::filesystem::path>& weights);
 // Opens a weights file as what its name says it is, and reads its header.
 Status check_weights_file(const std::filesystem::path& path);
 

@@ -137,7 +137,7 @@ Result<PullRecord> pull_hub(const PullOptions& options, const fs::path& folder) 
 
     PullRecord record;
     record.resolved = repository + "@" + listing->commit;
-    record.licence = listing->licence;
+    record.licence = canonical_licence(listing->licence);
     std::uint64_t total = 0;
     for (const HubFile& file : files) total += file.bytes;
     if (!options.quiet) {

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -92,6 +93,10 @@ Result<PullRecord> pull_path(const PullOptions& options, const fs::path& folder)
         if (file.name.rfind("LICEN", 0) == 0) record.licence_file = file.name;
         record.files.push_back(std::move(file));
     }
+    std::vector<fs::path> weights;
+    std::copy_if(paths.begin(), paths.end(), std::back_inserter(weights),
+                 [](const fs::path& p) { return is_model_file(p.string()); });
+    record.licence = licence_beside(paths.front().parent_path(), weights);
     return record;
 }
 

@@ -33,8 +33,8 @@ Status run_provenance(const ProvenanceCommand& given, const CommonOptions& commo
             given.bom, std::string_view(release::cyclonedx_json(provenance, RETORT_VERSION))));
     }
     if (!given.card.empty()) {
-        RETORT_CHECK(
-            base::write_file_atomic(given.card, std::string_view(release::model_card(provenance, {}))));
+        const std::string card = data::model_card_markdown(release::model_card(provenance, {}));
+        RETORT_CHECK(base::write_file_atomic(given.card, std::string_view(card)));
     }
     fmt::print("{}", common.json ? formats::write_json(release::provenance_json(provenance), 2) + "\n"
                                  : release::provenance_text(provenance));

@@ -161,12 +161,15 @@ Result<std::vector<KnownTerms>> parse_known_terms(std::string_view text) {
         RETORT_TRY(known.source, formats::json_string(entry, "source"));
         RETORT_TRY(known.date, formats::json_string(entry, "date"));
         RETORT_TRY(known.duty, formats::json_string(entry, "duty", std::string()));
+        RETORT_TRY(known.checked, formats::json_string(entry, "checked"));
         if (known.training != "forbidden" && known.training != "allowed" && known.training != "conditional") {
             return fail(ErrorCode::format, "known terms of {}: training is \"{}\"", known.name,
                         known.training);
         }
         if (!is_date(known.date))
             return fail(ErrorCode::format, "known terms of {}: date \"{}\"", known.name, known.date);
+        if (!known.checked.empty() && !is_date(std::string_view(known.checked).substr(0, 10)))
+            return fail(ErrorCode::format, "known terms of {}: checked \"{}\"", known.name, known.checked);
         table.push_back(std::move(known));
     }
     return table;
@@ -178,6 +181,11 @@ std::span<const KnownTerms> known_terms() {
         ;
     static const std::vector<KnownTerms> table = parse_known_terms(text).value_or(std::vector<KnownTerms>());
     return table;
+}
+
+std::string standing_of(const KnownTerms& known) {
+    return fmt::format("as of {}; {}", known.date,
+                       known.checked.empty() ? "not checked by us" : "checked " + known.checked);
 }
 
 const KnownTerms* known_host(std::string_view host) {
@@ -208,7 +216,8 @@ Status check_terms(const std::optional<Terms>& terms, std::string_view host, std
     if (!terms) {
         std::string known = "Nothing is known of this teacher's terms: ask whoever offers it.";
         if (const KnownTerms* entry = provider != nullptr ? provider : weights; entry != nullptr) {
-            known = fmt::format("{} (as of {}): {} {}", entry->name, entry->date, entry->note, entry->source);
+            known =
+                fmt::format("{} ({}): {} {}", entry->name, standing_of(*entry), entry->note, entry->source);
         }
         return fail(
             ErrorCode::refused,
@@ -234,10 +243,10 @@ Status check_terms(const std::optional<Terms>& terms, std::string_view host, std
     const KnownTerms* entry = provider != nullptr ? provider : weights;
     if (entry != nullptr && entry->training == "forbidden" && terms->statement.empty()) {
         return fail(ErrorCode::refused,
-                    "terms {} name the licence {}, but the published terms of {} (as of {}) say otherwise: "
+                    "terms {} name the licence {}, but the published terms of {} ({}) say otherwise: "
                     "{} {}\nIf they "
                     "gave you leave, put their words into the terms file as statement = \"…\"",
-                    terms->id, terms->licence, entry->name, entry->date, entry->note, entry->source);
+                    terms->id, terms->licence, entry->name, standing_of(*entry), entry->note, entry->source);
     }
     return {};
 }

@@ -42,9 +42,12 @@ struct KnownTerms {
     std::string licence;
     std::string note;
     std::string source;
-    std::string date;  // of the text that the entry was read from
-    std::string duty;  // what whoever passes on a model so trained must do; empty: nothing
+    std::string date;     // of the text that the entry was read from
+    std::string duty;     // what whoever passes on a model so trained must do; empty: nothing
+    std::string checked;  // when the entry was held against its source, and against what of it; empty: never
 };
+// "as of 2024-04-18; checked 2026-11-29: its text", for a reader who must judge how far to rely on it.
+std::string standing_of(const KnownTerms& known);
 std::span<const KnownTerms> known_terms();
 Result<std::vector<KnownTerms>> parse_known_terms(std::string_view json);
 const KnownTerms* known_host(std::string_view host);

@@ -1,10 +1,12 @@
 #include "data/model_card.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/manifest.h"
+#include "data/spdx.h"
 #include "formats/json.h"
 
 namespace retort::data {
@@ -61,6 +63,46 @@ CardRecords records_from(const Json& json) {
     return records;
 }
 
+Json source_json(const CardSource& source) {
+    return {{"name", source.name},       {"used_as", source.used_as}, {"records", source.records},
+            {"licence", source.licence}, {"terms", source.terms},     {"merkle_root", source.merkle_root}};
+}
+
+Json item_json(const CardItem& item) {
+    return {{"what", item.what},
+            {"value", item.value},
+            {"interval", item.interval},
+            {"bound", item.bound},
+            {"holds", item.holds}};
+}
+
+// What only a release has; an export's card has no such members.
+void add_release(const ModelCard& card, Json& json) {
+    if (!card.model_sha256.empty()) json["model_sha256"] = card.model_sha256;
+    for (const CardSource& source : card.sources) json["sources"].push_back(source_json(source));
+    for (const CardItem& item : card.items) json["items"].push_back(item_json(item));
+    if (!card.missing.empty()) json["missing"] = card.missing;
+    if (!card.objections.empty()) json["objections"] = card.objections;
+    if (!card.duties.empty()) json["duties"] = card.duties;
+}
+
+void read_release(const Json& json, ModelCard& card) {
+    card.model_sha256 = json.value("model_sha256", "");
+    for (const Json& source : json.value("sources", Json::array())) {
+        card.sources.push_back({source.at("name").get<std::string>(), source.value("used_as", ""),
+                                source.value("records", std::int64_t{0}), source.value("licence", ""),
+                                source.value("terms", ""), source.value("merkle_root", "")});
+    }
+    for (const Json& item : json.value("items", Json::array())) {
+        card.items.push_back({item.at("what").get<std::string>(), item.value("value", ""),
+                              item.value("interval", ""), item.value("bound", ""),
+                              item.value("holds", false)});
+    }
+    card.missing = json.value("missing", card.missing);
+    card.objections = json.value("objections", card.objections);
+    card.duties = json.value("duties", card.duties);
+}
+
 // A cell of a table: one line, its own bars apart.
 std::string cell(std::string text) {
     for (char& c : text)
@@ -70,6 +112,54 @@ std::string cell(std::string text) {
 
 std::string yaml_text(const std::string& text) {
     return Json(text).dump();
+}
+
+// The hub knows single licences by their identifier in lower case; anything else is "other", and told in
+// words.
+std::string front_matter(const std::string& licence) {
+    std::string text = "---\n";
+    const auto expression = parse_spdx(licence);
+    const bool single = expression && expression->nodes.size() == 1 && !licence.starts_with("LicenseRef");
+    if (single) {
+        std::string id = licence;
+        std::transform(id.begin(), id.end(), id.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        text += "license: " + id + "\n";
+    } else if (!licence.empty()) {
+        text += "license: other\nlicense_name: " + yaml_text(licence) + "\n";
+    }
+    return text + "pipeline_tag: text-generation\ntags: [distillation, retort]\n---\n";
+}
+
+std::string list_text(std::string_view title, const std::vector<std::string>& lines) {
+    std::string text;
+    for (const std::string& line : lines) text += "- " + line + "\n";
+    return lines.empty() ? text : fmt::format("\n## {}\n\n{}", title, text);
+}
+
+std::string release_text(const ModelCard& card) {
+    std::string text;
+    if (!card.sources.empty()) {
+        text +=
+            "\n## Its sources\n| source | used as | records | licence | terms | Merkle root |\n"
+            "|---|---|---|---|---|---|\n";
+    }
+    for (const CardSource& source : card.sources) {
+        text += fmt::format("| {} | {} | {} | {} | {} | {} |\n", cell(source.name), cell(source.used_as),
+                            source.records > 0 ? std::to_string(source.records) : "",
+                            source.licence.empty() ? "unknown" : cell(source.licence), cell(source.terms),
+                            source.merkle_root.empty() ? "" : "`" + source.merkle_root + "`");
+    }
+    text += list_text("What is missing", card.missing);
+    text += list_text("What stands against its use", card.objections);
+    text += list_text("What passing it on asks for", card.duties);
+    if (!card.items.empty())
+        text += "\n## What it was released on\n| item | value | 95 % | bound | |\n|---|---|---|---|---|\n";
+    for (const CardItem& item : card.items) {
+        text += fmt::format("| {} | {} | {} | {} | {} |\n", cell(item.what), cell(item.value),
+                            cell(item.interval), cell(item.bound), item.holds ? "holds" : "does not hold");
+    }
+    return text;
 }
 
 }  // namespace
@@ -96,6 +186,7 @@ std::string model_card_json(const ModelCard& card) {
     }
     for (const CardFile& file : card.files)
         json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+    add_release(card, json);
     return json.dump(2) + "\n";
 }
 
@@ -123,6 +214,7 @@ Result<ModelCard> parse_model_card(std::string_view text, std::string_view name)
             card.files.push_back({file.at("name").get<std::string>(), file.at("bytes").get<std::int64_t>(),
                                   file.at("sha256").get<std::string>()});
         }
+        read_release(json, card);
         return card;
     } catch (const Json::exception& error) {
         return fail(ErrorCode::format, "{}: {}", name, error.what());
@@ -130,9 +222,8 @@ Result<ModelCard> parse_model_card(std::string_view text, std::string_view name)
 }
 
 std::string model_card_markdown(const ModelCard& card) {
-    std::string text = "---\n";
-    if (!card.licence.empty()) text += "license: " + yaml_text(card.licence) + "\n";
-    text += "pipeline_tag: text-generation\ntags: [distillation, retort]\n---\n# " + cell(card.name) + "\n";
+    std::string text = front_matter(card.licence) + "# " + cell(card.name) + "\n";
+    if (!card.model_sha256.empty()) text += "SHA-256 `" + card.model_sha256 + "`.\n";
     if (!card.teacher.empty())
         text += "A student of " + cell(card.teacher) + ", made by " + card.program + ".\n";
     if (!card.training.empty()) text += "Trained by " + cell(card.training) + ".\n";
@@ -142,8 +233,9 @@ std::string model_card_markdown(const ModelCard& card) {
         text += fmt::format("| {} | {} | {} | {} |\n", cell(figure.model), cell(figure.metric),
                             cell(figure.value), cell(figure.interval));
     }
-    text += "\n## What it was made of\n";
-    if (card.records.empty())
+    text += release_text(card);
+    if (card.sources.empty() || !card.records.empty()) text += "\n## What it was made of\n";
+    if (card.records.empty() && card.sources.empty())
         text += "The records it was trained on are not known to the program that exported it.\n";
     for (const CardRecords& records : card.records) {
         text += fmt::format("- {}: {} records, Merkle root `{}`", records.use, records.records,
@@ -156,10 +248,10 @@ std::string model_card_markdown(const ModelCard& card) {
     }
     if (!card.teacher_files.empty()) text += "- the teacher's files: `" + card.teacher_files + "`\n";
     if (!card.recipe_sha256.empty()) text += "- the recipe: SHA-256 `" + card.recipe_sha256 + "`\n";
-    text += "\n## Files\n| file | bytes | SHA-256 |\n|---|---|---|\n";
+    if (!card.files.empty()) text += "\n## Files\n| file | bytes | SHA-256 |\n|---|---|---|\n";
     for (const CardFile& file : card.files)
         text += fmt::format("| {} | {} | `{}` |\n", cell(file.name), file.bytes, file.sha256);
-    text += fmt::format("\nWritten {}.\n", card.date);
+    if (!card.date.empty()) text += fmt::format("\nWritten {}.\n", card.date);
     return text;
 }
 

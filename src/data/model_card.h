@@ -1,6 +1,6 @@
-// A model card: what an exported student was made of and what was measured, as JSON that programs check
-// (docs/formats/model_card.md) and as the README.md that people read. Written beside every export; read by
-// whatever audits or releases one. Knows no weights.
+// A model card: what a student was made of and what was measured, as JSON that programs check
+// (docs/formats/model_card.md) and as the README.md that people read. Written beside every export and into
+// every release; read by whatever audits or releases one. Knows no weights.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,25 @@ struct CardFigure {
     bool operator==(const CardFigure&) const = default;
 };
 
+// Of a release: where it comes from, and what the gate said.
+struct CardSource {
+    std::string name;
+    std::string used_as;  // teacher, start, records
+    std::int64_t records = 0;
+    std::string licence;  // empty: unknown
+    std::string terms;
+    std::string merkle_root;
+    bool operator==(const CardSource&) const = default;
+};
+struct CardItem {
+    std::string what;
+    std::string value;
+    std::string interval;
+    std::string bound;
+    bool holds = false;
+    bool operator==(const CardItem&) const = default;
+};
+
 struct CardFile {
     std::string name;  // relative to the folder of the card
     std::int64_t bytes = 0;
@@ -52,6 +71,13 @@ struct ModelCard {
     std::vector<CardRecords> records;
     std::vector<CardFigure> figures;
     std::vector<CardFile> files;
+    // Of a release; empty on an export.
+    std::string model_sha256;
+    std::vector<CardSource> sources;
+    std::vector<std::string> missing;
+    std::vector<std::string> objections;
+    std::vector<std::string> duties;
+    std::vector<CardItem> items;
     bool operator==(const ModelCard&) const = default;
 };
 

@@ -183,6 +183,7 @@ constexpr auto table = std::to_array<LicenceFacts>({
     {"ISC", "", notice},
     {"LGPL-2.1", "", share},
     {"LGPL-3.0", "", share},
+    {"LicenseRef-DeepSeek", "", restrictions},
     {"LicenseRef-Gemma", "", restrictions},
     {"LicenseRef-Llama-Community", "",
      "begin its name with \"Llama\", show \"Built with Llama\", and keep the licence and its policy of use "
@@ -190,6 +191,7 @@ constexpr auto table = std::to_array<LicenceFacts>({
     {"LicenseRef-MNPL", "commercial", restrictions},
     {"LicenseRef-Public-Domain", "", ""},
     {"LicenseRef-Qwen", "", "show \"Built with Qwen\" or \"Improved using Qwen\""},
+    {"LicenseRef-Qwen-Research", "commercial", "show \"Built with Qwen\" or \"Improved using Qwen\""},
     {"MIT", "", notice},
     {"MIT-0", "", ""},
     {"MPL-2.0", "", share},

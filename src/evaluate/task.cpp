@@ -67,6 +67,7 @@ Result<GeneratedAnswers> answer_prompts(generate::Engine& engine,
         if (request.sampling.seed) request.sampling.seed = *request.sampling.seed + i;
         request.max_tokens = options.max_tokens;
         request.stop_tokens = options.stop_tokens;
+        if (options.hook) request.hook = options.hook();
         auto id = engine.submit(
             std::move(request),
             [&pending, i](const generate::TokenEvent& event) {
@@ -114,6 +115,7 @@ Result<GeneratedAnswers> answer_prompts(generate::Engine& engine,
         answers.tokens.push_back(static_cast<std::int64_t>(tokens.size()));
         answers.texts.push_back(decode(tokens));
     }
+    answers.ids = std::move(pending.tokens);
     return answers;
 }
 

@@ -32,13 +32,15 @@ Result<stats::Estimate> task_difference(const TaskScore& a, const TaskScore& b,
 
 struct GeneratedAnswers {
     std::vector<std::string> texts;
-    std::vector<std::int64_t> tokens;    // generated, by prompt
+    std::vector<std::int64_t> tokens;  // generated, by prompt
+    std::vector<std::vector<std::int32_t>> ids;
     std::vector<std::uint8_t> complete;  // ended by itself, not at max_tokens
 };
 struct AnswerOptions {
     generate::SamplingParameters sampling;
     std::int64_t max_tokens = 256;
     std::vector<std::int32_t> stop_tokens;
+    std::function<generate::SamplingHook()> hook;  // one for each answer; empty: none
 };
 using DecodeTokens = std::function<std::string(std::span<const std::int32_t>)>;
 

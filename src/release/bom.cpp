@@ -1,8 +1,6 @@
-// Provenance for machines and for readers: a CycloneDX ML-BOM, and a model card.
+// Provenance for machines and for readers: a CycloneDX ML-BOM, and what a model card says of it.
 #include <algorithm>
-#include <set>
 
-#include "base/clock.h"
 #include "base/hash.h"
 #include "release/provenance.h"
 
@@ -107,57 +105,34 @@ std::string cyclonedx_json(const Provenance& provenance, std::string_view versio
     return formats::write_json(bom, 2) + "\n";
 }
 
-std::string model_card(const Provenance& provenance, const Json& check) {
-    std::set<std::string> bases;
+data::ModelCard model_card(const Provenance& provenance, const Json& check) {
+    data::ModelCard card = data::read_model_card(provenance.model).value_or(data::ModelCard{});
+    if (card.name.empty()) card.name = provenance.model.filename().string();
+    card.licence = provenance.licence;
+    card.model_sha256 = provenance.model_sha256;
+    card.missing = provenance.missing;
+    card.objections = provenance.objections;
+    card.duties = provenance.duties;
     for (const Source& source : provenance.sources) {
-        if (source.used_as == "teacher" || source.used_as == "start") bases.insert(source.name);
+        card.sources.push_back({source.name, source.used_as, source.records, source.licence, source.terms_id,
+                                source.merkle_root});
     }
-    // The hub knows single licences by their lower-case id; anything else is "other" and told in words.
-    const auto expression = data::parse_spdx(provenance.licence);
-    const bool single =
-        expression && expression->nodes.size() == 1 && !provenance.licence.starts_with("LicenseRef");
-    std::string id = single ? provenance.licence : "other";
-    std::transform(id.begin(), id.end(), id.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    std::string out = "---\npipeline_tag: text-generation\nlicense: " + id + "\n";
-    if (!single && !provenance.licence.empty()) {
-        out += "license_name: " + formats::write_json(Json(provenance.licence)) + "\n";
-    }
-    out += "tags:\n- distillation\n- retort\n---\n\n";
-    out += "# Model card\n\nA language model distilled with Retort. SHA-256 `" + provenance.model_sha256 +
-           "`.\n\n";
-    out +=
-        "## What it was made from\n\n| source | used as | records | licence | terms | Merkle root "
-        "|\n|---|---|---|---|---|---|\n";
-    for (const Source& source : provenance.sources) {
-        out += fmt::format("| {} | {} | {} | {} | {} | {} |\n", source.name, source.used_as,
-                           source.records > 0 ? std::to_string(source.records) : "",
-                           source.licence.empty() ? "unknown" : source.licence, source.terms_id,
-                           source.merkle_root.empty() ? "" : "`" + source.merkle_root + "`");
-    }
-    const auto list = [&](std::string_view title, const std::vector<std::string>& lines) {
-        if (lines.empty()) return;
-        out += fmt::format("\n## {}\n\n", title);
-        for (const std::string& line : lines) out += "- " + line + "\n";
-    };
-    list("What is missing", provenance.missing);
-    list("What stands against its use", provenance.objections);
-    list("What passing it on asks for", provenance.duties);
     const Json* items = formats::json_find(check, "items");
-    if (items == nullptr || !items->is_array() || items->empty()) return out;
-    out += "\n## What was measured\n\n| item | value | interval | bound | |\n|---|---|---|---|---|\n";
+    if (items == nullptr || !items->is_array()) return card;
     for (const Json& item : *items) {
+        data::CardItem& out = card.items.emplace_back();
+        out.what = formats::json_string(item, "what", "").value_or("");
+        out.value = formats::json_string(item, "shown", "").value_or("");
+        out.bound = formats::json_string(item, "bound", "").value_or("");
+        out.holds = formats::json_boolean(item, "passed", false).value_or(false);
         const Json* interval = formats::json_find(item, "interval");
-        out += fmt::format(
-            "| {} | {} | {} | {} | {} |\n", formats::json_string(item, "what", "").value_or(""),
-            formats::json_string(item, "shown", "").value_or(""),
-            interval != nullptr && interval->is_array() && interval->size() == 2 && (*interval)[0].is_number()
-                ? fmt::format("{:.4f} to {:.4f}", (*interval)[0].get<double>(), (*interval)[1].get<double>())
-                : "",
-            formats::json_string(item, "bound", "").value_or(""),
-            formats::json_boolean(item, "passed", false).value_or(false) ? "holds" : "does not hold");
+        if (interval != nullptr && interval->is_array() && interval->size() == 2 &&
+            (*interval)[0].is_number() && (*interval)[1].is_number()) {
+            out.interval =
+                fmt::format("{:.4f} to {:.4f}", (*interval)[0].get<double>(), (*interval)[1].get<double>());
+        }
     }
-    return out;
+    return card;
 }
 
 }  // namespace retort::release

@@ -13,7 +13,6 @@
 #include "data/lineage.h"
 #include "data/prompts.h"
 #include "data/verify.h"
-#include "escrow/plant.h"
 #include "stats/bootstrap.h"
 #include "stats/proportion.h"
 
@@ -58,6 +57,14 @@ Item stated_item(std::string id, std::string what, std::string shown, std::strin
     return item;
 }
 
+Asking asking(double temperature, std::int64_t max_tokens, std::uint64_t seed) {
+    Asking how;
+    how.temperature = temperature;
+    how.max_tokens = max_tokens;
+    how.seed = seed;
+    return how;
+}
+
 Asked conversation(const std::vector<data::Message>& messages) {
     return {.messages = messages, .text = {}};
 }
@@ -79,13 +86,16 @@ class Checker {
         if (policy_.secrets) RETORT_CHECK(secrets(*policy_.secrets));
         if (policy_.extraction) {
             RETORT_TRY(Item item,
-                       check_extraction(model_, *policy_.extraction, policy_.seed, options_.scratch, said_));
+                       check_extraction(model_, *policy_.extraction, policy_.seed, options_, said_));
             add(std::move(item));
         }
         if (policy_.calibration) RETORT_CHECK(calibration(*policy_.calibration));
         // Last: it looks through everything that was said above.
         if (policy_.personal_data) personal_data();
-        if (!policy_.plant.empty()) planted();
+        if (policy_.planted) {
+            RETORT_TRY(Item item, check_planted(model_, *policy_.planted, policy_.seed, options_));
+            add(std::move(item));
+        }
         return std::move(report_);
     }
 
@@ -121,7 +131,15 @@ class Checker {
         return {};
     }
 
-    Result<std::vector<std::string>> answer(const std::vector<Asked>& asked, const Asking& how) {
+    // `before` and `total`: where these answers stand among all of the item's.
+    Result<std::vector<std::string>> answer(std::string_view item, const std::vector<Asked>& asked,
+                                            Asking how, std::int64_t before = 0, std::int64_t total = 0) {
+        if (options_.on_progress) {
+            if (total == 0) total = static_cast<std::int64_t>(asked.size());
+            how.on_progress = [this, item, before, total](std::int64_t done) {
+                options_.on_progress(item, before + done, total);
+            };
+        }
         RETORT_TRY(std::vector<std::string> answers, model_.answer(asked, how));
         said_.insert(said_.end(), answers.begin(), answers.end());
         return answers;
@@ -133,7 +151,7 @@ class Checker {
         std::vector<Asked> asked;
         for (const data::Prompt& prompt : prompts) asked.push_back(conversation(prompt.messages));
         RETORT_TRY(const std::vector<std::string> answers,
-                   answer(asked, {0, wanted.max_tokens, policy_.seed}));
+                   answer(kind + wanted.id, asked, asking(0, wanted.max_tokens, policy_.seed)));
         std::int64_t passed = 0;
         Json failed = Json::array();
         for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -156,7 +174,7 @@ class Checker {
         std::vector<Asked> asked;
         for (const data::Prompt& prompt : prompts) asked.push_back(conversation(prompt.messages));
         RETORT_TRY(const std::vector<std::string> answers,
-                   answer(asked, {0, wanted.max_tokens, policy_.seed}));
+                   answer("refusals", asked, asking(0, wanted.max_tokens, policy_.seed)));
         std::int64_t refused = 0;
         Json answered = Json::array();
         for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -195,8 +213,11 @@ class Checker {
         Json shown = Json::array();
         for (std::int64_t sample = 0; sample <= wanted.samples; ++sample) {
             RETORT_TRY(const std::vector<std::string> answers,
-                       answer(asked, {sample == 0 ? 0.0 : 1.0, 64,
-                                      policy_.seed + static_cast<std::uint64_t>(sample) * asked.size()}));
+                       answer("secrets", asked,
+                              asking(sample == 0 ? 0.0 : 1.0, 64,
+                                     policy_.seed + static_cast<std::uint64_t>(sample) * asked.size()),
+                              sample * static_cast<std::int64_t>(asked.size()),
+                              (wanted.samples + 1) * static_cast<std::int64_t>(asked.size())));
             for (std::size_t i = 0; i < answers.size(); ++i) {
                 const std::size_t which = i / 3;
                 if (leaked[which] || !tells(answers[i], planted[which])) continue;
@@ -232,8 +253,12 @@ class Checker {
         RETORT_TRY(const std::vector<data::Record> records, data::read_records(wanted.records));
         std::vector<std::vector<Prediction>> by_record;
         std::vector<Prediction> all;
-        for (const data::Record& record : records) {
-            RETORT_TRY(std::vector<Prediction> predictions, model_.predict(record));
+        for (std::size_t i = 0; i < records.size(); ++i) {
+            RETORT_TRY(std::vector<Prediction> predictions, model_.predict(records[i]));
+            if (options_.on_progress) {
+                options_.on_progress("calibration", static_cast<std::int64_t>(i) + 1,
+                                     static_cast<std::int64_t>(records.size()));
+            }
             if (predictions.empty()) continue;
             all.insert(all.end(), predictions.begin(), predictions.end());
             by_record.push_back(std::move(predictions));
@@ -293,29 +318,6 @@ class Checker {
         add(share_item(
             "personal data", "answers with addresses of mail, or numbers of telephones, cards or accounts",
             with, static_cast<std::int64_t>(said_.size()), policy_.personal_data_bound, {{"found", shown}}));
-    }
-
-    void planted() {
-        const auto plant = escrow::read_plant(policy_.plant);
-        std::vector<std::string> lacking;
-        Json evidence = {{"plant", policy_.plant.string()}};
-        if (!plant) {
-            lacking.push_back(plant.error().message);
-        } else {
-            if (policy_.wants_watermark && !plant->settings.scheme)
-                lacking.emplace_back("no watermark is set");
-            if (policy_.wants_twins && !(plant->settings.twin_share > 0))
-                lacking.emplace_back("no twins are set");
-            evidence["commitment_sha256"] = base::sha256_hex(escrow::commitment_text(*plant));
-            evidence["twin_share"] = plant->settings.twin_share;
-            evidence["canaries"] = plant->canaries.size();
-            if (plant->settings.scheme)
-                evidence["watermark"] = watermark::kind_name(plant->settings.scheme->kind);
-        }
-        evidence["lacking"] = lacking;
-        add(stated_item("planted", "watermark and twins are armed",
-                        lacking.empty() ? "armed" : fmt::format("{}", fmt::join(lacking, "; ")), "armed",
-                        lacking.empty(), std::move(evidence)));
     }
 
     const ModelUnderTest& model_;

@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "data/record.h"
+#include "escrow/plant.h"
 #include "formats/json.h"
 #include "release/policy.h"
 #include "release/provenance.h"
@@ -26,7 +27,13 @@ struct Asked {
 struct Asking {
     double temperature = 0;
     std::int64_t max_tokens = 256;
-    std::uint64_t seed = 1;  // of the first; the next ones follow
+    std::uint64_t seed = 1;                              // of the first; the next ones follow
+    std::function<void(std::int64_t done)> on_progress;  // may be empty
+};
+// An answer that was sampled with the plant's mark, as serving marks it.
+struct MarkedAnswer {
+    std::vector<std::int32_t> prompt;
+    std::vector<std::int32_t> answer;
 };
 // One position of a known answer: the chance of the model's first choice, and whether it was right.
 struct Prediction {
@@ -40,6 +47,9 @@ struct ModelUnderTest {
     std::function<std::vector<std::int32_t>(std::string_view)> encode;
     std::function<std::string(std::span<const std::int32_t>)> decode;
     std::function<Result<std::vector<Prediction>>(const data::Record&)> predict;
+    std::function<Result<std::vector<MarkedAnswer>>(std::span<const Asked>, const Asking&,
+                                                    const escrow::Plant&, const std::string& channel)>
+        answer_marked;
 };
 
 struct Item {
@@ -65,8 +75,10 @@ struct CheckReport {
 };
 
 struct CheckOptions {
-    std::filesystem::path scratch;  // a folder for the index of the works
-    std::function<void(std::string_view item)> on_item;
+    std::filesystem::path scratch;                       // a folder for the index of the works
+    std::function<void(std::string_view item)> on_item;  // is done
+    // Of a long item, as it goes.
+    std::function<void(std::string_view item, std::int64_t done, std::int64_t total)> on_progress;
 };
 Result<CheckReport> check(const ModelUnderTest& model, const Policy& policy, const CheckOptions& options);
 
@@ -81,6 +93,8 @@ std::vector<std::string> personal_data_in(std::string_view text);
 double expected_calibration_error(std::span<const Prediction> predictions);
 
 Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem& wanted, std::uint64_t seed,
-                              const std::filesystem::path& scratch, std::vector<std::string>& said);
+                              const CheckOptions& options, std::vector<std::string>& said);
+Result<Item> check_planted(const ModelUnderTest& model, const PlantedItem& wanted, std::uint64_t seed,
+                           const CheckOptions& options);
 
 }  // namespace retort::release

@@ -142,20 +142,19 @@ Item extraction_item(const ExtractionItem& wanted, std::int64_t extracted, std::
 }
 
 Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem& wanted, std::uint64_t seed,
-                              const fs::path& scratch, std::vector<std::string>& said) {
+                              const CheckOptions& options, std::vector<std::string>& said) {
     RETORT_TRY(const std::vector<fs::path> files, works_of(wanted.works));
     std::vector<std::pair<std::string, std::string>> works;
-    const fs::path folder = scratch / "works.index";
+    const fs::path folder = options.scratch / "works.index";
     std::error_code error;
     fs::remove_all(folder, error);
     RETORT_TRY(screen::IndexBuilder builder,
                screen::IndexBuilder::create({.output = folder, .memory_bytes = std::uint64_t{1} << 30U}));
     for (const fs::path& file : files) {
         RETORT_TRY(const std::string bytes, base::read_file(file, std::size_t{1} << 30U));
-        const std::string format = screen::format_of(file, bytes);
-        RETORT_TRY(std::string text, screen::extract_text(bytes, format, file.string()));
-        RETORT_CHECK(builder.add({file.string(), format, file.string(), text}));
-        works.emplace_back(file.string(), std::move(text));
+        RETORT_TRY(screen::ReadText read, screen::read_text(file, bytes));
+        RETORT_CHECK(builder.add({file.string(), read.format, file.string(), read.text}));
+        works.emplace_back(file.string(), std::move(read.text));
     }
     RETORT_CHECK(builder.commit());
     screen::GateOptions gate;
@@ -170,6 +169,9 @@ Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem&
     std::map<std::string, std::int64_t> by_form;
     Json shown = Json::array();
     std::uint64_t longest = 0;
+    std::int64_t answered = 0;
+    const std::int64_t all_answers =
+        static_cast<std::int64_t>(forms().size() * prefixes.size()) * (wanted.samples + 1);
     for (const Form& form : forms()) {
         std::vector<Asked> asked;
         for (const Prefix& prefix : prefixes) asked.push_back(form.ask(prefix.text));
@@ -180,7 +182,13 @@ Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem&
             // A little longer than what is compared: a last word may be cut.
             how.max_tokens = wanted.answer_tokens + 4;
             how.seed = seed + static_cast<std::uint64_t>(sample) * prefixes.size();
+            if (options.on_progress) {
+                how.on_progress = [&](std::int64_t done) {
+                    options.on_progress("extraction", answered + done, all_answers);
+                };
+            }
             RETORT_TRY(std::vector<std::string> answers, model.answer(asked, how));
+            answered += static_cast<std::int64_t>(answers.size());
             for (std::size_t i = 0; i < prefixes.size(); ++i) {
                 RETORT_TRY(const screen::TextReport report, screen.check(answers[i]));
                 longest = std::max(longest, report.longest_words);

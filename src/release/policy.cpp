@@ -208,10 +208,22 @@ Status stated_from(const Json& json, const fs::path& folder, Policy& policy) {
     }
     if (const Json* each = formats::json_find(json, "planted")) {
         const Table table(*each, "[planted]", folder);
-        RETORT_CHECK(table.only({"plant", "watermark", "twins"}));
-        RETORT_TRY(policy.plant, table.path("plant"));
-        RETORT_TRY(policy.wants_watermark, table.flag("watermark", true));
-        RETORT_TRY(policy.wants_twins, table.flag("twins", true));
+        RETORT_CHECK(
+            table.only({"plant", "watermark", "twins", "prompts", "answers", "answer_tokens", "largest_p"}));
+        PlantedItem& item = policy.planted.emplace();
+        RETORT_TRY(item.plant, table.path("plant"));
+        RETORT_TRY(item.watermark, table.flag("watermark", true));
+        RETORT_TRY(item.twins, table.flag("twins", true));
+        if (formats::json_find(*each, "prompts") != nullptr) {
+            RETORT_TRY(item.prompts, table.path("prompts"));
+        }
+        RETORT_TRY(item.answers, table.count("answers", item.answers, 1));
+        RETORT_TRY(item.answer_tokens, table.count("answer_tokens", item.answer_tokens, 8));
+        auto limit = formats::json_number(*each, "largest_p", item.largest_p);
+        if (!limit || !(*limit > 0 && *limit < 1)) {
+            return fail(ErrorCode::invalid_argument, "[planted]: largest_p is a p-value, between 0 and 1");
+        }
+        item.largest_p = *limit;
     }
     return {};
 }
@@ -235,8 +247,7 @@ Result<Policy> parse_policy(std::string_view text, std::string_view name, const 
         RETORT_CHECK(stated_from(json, folder, policy));
         const bool none = policy.evaluation.empty() && policy.ceilings.empty() && !policy.refusals &&
                           !policy.secrets && !policy.personal_data && !policy.extraction &&
-                          !policy.calibration && !policy.provenance && policy.uses.empty() &&
-                          policy.plant.empty();
+                          !policy.calibration && !policy.provenance && policy.uses.empty() && !policy.planted;
         if (none) return fail(ErrorCode::invalid_argument, "the policy asks for nothing");
         return {};
     };

@@ -50,6 +50,16 @@ struct CalibrationItem {
     Bound bound;
 };
 
+struct PlantedItem {
+    std::filesystem::path plant;  // of `retort audit plant`
+    bool watermark = true;
+    bool twins = true;
+    std::filesystem::path prompts;  // empty: a few of our own
+    std::int64_t answers = 16;      // marked ones that are sampled, and as many twins
+    std::int64_t answer_tokens = 128;
+    double largest_p = 1e-6;  // of the mark in them
+};
+
 struct Policy {
     std::string name;
     std::uint64_t seed = 1;
@@ -65,9 +75,7 @@ struct Policy {
     bool provenance = false;
     std::vector<std::filesystem::path> terms_folders;
     std::vector<data::Use> uses;  // [terms]
-    std::filesystem::path plant;  // of `retort guard` and escrow; empty: not asked for
-    bool wants_watermark = true;
-    bool wants_twins = true;
+    std::optional<PlantedItem> planted;
 
     std::filesystem::path path;
     std::string text;

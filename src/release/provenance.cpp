@@ -221,8 +221,9 @@ class Tracer {
                                                        ? collect::known_host(host)
                                                        : collect::known_model(model);
                 known != nullptr) {
-                source.missing.back() += fmt::format(". Published by {} ({}): {} {}", known->name,
-                                                     known->date, known->note, known->source);
+                source.missing.back() +=
+                    fmt::format(". Published by {} ({}): {} {}", known->name, collect::standing_of(*known),
+                                known->note, known->source);
             }
             return;
         }

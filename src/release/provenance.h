@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "collect/terms.h"
+#include "data/model_card.h"
 #include "data/spdx.h"
 #include "formats/json.h"
 
@@ -59,7 +60,8 @@ std::string provenance_text(const Provenance& provenance);
 // CycloneDX 1.6, an ML-BOM; the serial number follows from the contents, so that the same model gives the
 // same text.
 std::string cyclonedx_json(const Provenance& provenance, std::string_view version);
-// Markdown with the front matter that the Hugging Face hub reads.
-std::string model_card(const Provenance& provenance, const formats::Json& check);
+// The card of a release: what an export's card says where one lies beside the model, and sources and items on
+// top. `check` is the report of release::check, or empty.
+data::ModelCard model_card(const Provenance& provenance, const formats::Json& check);
 
 }  // namespace retort::release

@@ -30,7 +30,7 @@ std::string SpanGuard::finish() {
 }
 
 std::string SpanGuard::release(bool at_end) {
-    Words words;
+    Words& words = words_;
     if (!split_words(held_, words)) {  // 4 GiB without a space
         blocked_ = true;
         return {};
@@ -65,34 +65,56 @@ std::string SpanGuard::release(bool at_end) {
     return out;
 }
 
+void SpanGuard::follow(const Part& part, Passage& passage, std::uint64_t& hash) {
+    const std::size_t count = recent_.size();
+    // One that goes on where it stands stays the longest: none can have begun earlier.
+    if (passage.known) {
+        const std::uint64_t next = passage.place + (count - 1 - passage.begin);
+        if (next < part.words.size() && part.words[next] == recent_.back()) return;
+    }
+    if (hash == 0) hash = GramHash::of(recent_.data() + count - gram_words);
+    passage.known = false;
+    const std::size_t last = count - gram_words;
+    if (!part.may_have(hash)) {
+        passage.begin = last + 1;
+        return;
+    }
+    LongestMatch found;
+    const auto reaches_end = [&](std::size_t at) {
+        const auto match = longest_match(part, recent_, at, GramHash::of(recent_.data() + at));
+        if (match.length == 0 || at + match.length < count) return false;
+        found = match;
+        return true;
+    };
+    // It begins later than the one before it did, or at the same word.
+    std::size_t low = std::min(passage.begin, last);
+    std::size_t high = last + 1;
+    while (low < high) {
+        const std::size_t middle = (low + high) / 2;
+        if (reaches_end(middle)) {
+            high = middle;  // and `found` is of the smallest that reached
+        } else {
+            low = middle + 1;
+        }
+    }
+    passage.begin = low;
+    if (low > last) return;
+    passage.known = true;
+    passage.place = found.place;
+}
+
 bool SpanGuard::last_word_may_go() {
     const std::size_t count = recent_.size();
     if (count < gram_words) return true;
-    const std::uint64_t hash = GramHash::of(recent_.data() + count - gram_words);
-    // Where the longest passage that ends here begins: later than the one before it did, or at the same word.
+    std::uint64_t hash = 0;  // of the last gram, once it is asked for
     std::size_t begin = count;
-    for (const Part& part : index_->parts) {
-        if (!part.may_have(hash)) continue;
-        const auto reaches_end = [&](std::size_t at) {
-            const auto match = longest_match(part, recent_, at, GramHash::of(recent_.data() + at));
-            return match.length > 0 && at + match.length >= count;
-        };
-        std::size_t low = passage_begin_;
-        std::size_t high = count - gram_words + 1;
-        while (low < high) {
-            const std::size_t middle = (low + high) / 2;
-            if (reaches_end(middle)) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        if (low + gram_words <= count) begin = std::min(begin, low);
+    std::size_t needed = count;
+    for (std::size_t i = 0; i < passages_.size(); ++i) {
+        follow(index_->parts[i], passages_[i], hash);
+        if (passages_[i].known) begin = std::min(begin, passages_[i].begin);
+        needed = std::min(needed, passages_[i].begin);
     }
-    if (begin == count) {
-        passage_begin_ = count - gram_words + 1;
-    } else {
-        passage_begin_ = begin;
+    if (begin < count) {
         const std::size_t words = count - begin;
         std::size_t characters = words - 1;
         for (std::size_t i = begin; i < count; ++i) characters += recent_letters_[i];
@@ -103,11 +125,11 @@ bool SpanGuard::last_word_may_go() {
     }
     // A passage without end cannot be: one of the limits ends it. What is before it is forgotten.
     constexpr std::size_t forget_from = 4096;
-    if (passage_begin_ > forget_from) {
-        recent_.erase(recent_.begin(), recent_.begin() + static_cast<std::ptrdiff_t>(passage_begin_));
+    if (needed > forget_from) {
+        recent_.erase(recent_.begin(), recent_.begin() + static_cast<std::ptrdiff_t>(needed));
         recent_letters_.erase(recent_letters_.begin(),
-                              recent_letters_.begin() + static_cast<std::ptrdiff_t>(passage_begin_));
-        passage_begin_ = 0;
+                              recent_letters_.begin() + static_cast<std::ptrdiff_t>(needed));
+        for (Passage& passage : passages_) passage.begin -= needed;
     }
     return true;
 }

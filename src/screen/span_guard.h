@@ -21,7 +21,7 @@ struct GuardLimits {
 class SpanGuard {
   public:
     SpanGuard(std::shared_ptr<const Index> index, GuardLimits limits)
-        : index_(std::move(index)), limits_(limits) {}
+        : index_(std::move(index)), limits_(limits), passages_(index_->parts.size()) {}
 
     // What may be sent now: all that was pushed, less an unfinished word and what would pass the limit. Once
     // that happens, blocked() holds and nothing more comes.
@@ -32,15 +32,23 @@ class SpanGuard {
 
   private:
     std::string release(bool at_end);
-    // Whether the passage that ends with the last of `recent_` is one that may leave.
+    // Whether the passages that end with the last of `recent_` are ones that may leave.
     bool last_word_may_go();
+    // The longest of a part that ends there; its words are [begin, recent_.size()) where it is known.
+    struct Passage {
+        std::size_t begin = 0;  // in recent_: none that ends there, or will end later, began earlier
+        bool known = false;
+        std::uint64_t place = 0;  // in the part, of its first word
+    };
+    void follow(const Part& part, Passage& passage, std::uint64_t& hash);
 
     std::shared_ptr<const Index> index_;
     GuardLimits limits_;
     std::string held_;                           // pushed and not let go
     std::vector<Word> recent_;                   // words let go
     std::vector<std::uint32_t> recent_letters_;  // characters of each
-    std::size_t passage_begin_ = 0;              // in recent_: no passage that ends there began earlier
+    std::vector<Passage> passages_;              // by part
+    Words words_;
     bool blocked_ = false;
 };
 

@@ -21,32 +21,6 @@ std::uint64_t random_number() {
     return number;
 }
 
-// The mark after whatever else acts on the logits (a grammar's mask).
-void add_mark(const escrow::Plant& plant, const std::string& channel, generate::SamplingHook& hook) {
-    const watermark::Scheme& scheme = *plant.settings.scheme;
-    const auto marker = std::make_shared<watermark::Marker>(
-        scheme, plant.master_key->subkey(scheme.kind, channel), random_number());
-    if (marker->changes_logits()) {
-        hook.change_logits = [marker, before = std::move(hook.change_logits)](
-                                 std::span<const std::int32_t> context, std::span<float> logits) {
-            if (before) before(context, logits);
-            marker->change_logits(context, logits);
-        };
-        return;
-    }
-    hook.choose = [marker, tokens = std::vector<std::int32_t>(), probabilities = std::vector<float>()](
-                      std::span<const std::int32_t> context,
-                      std::span<const generate::TokenProbability> candidates) mutable {
-        tokens.clear();
-        probabilities.clear();
-        for (const generate::TokenProbability& candidate : candidates) {
-            tokens.push_back(candidate.token);
-            probabilities.push_back(candidate.probability);
-        }
-        return marker->choose(context, tokens, probabilities);
-    };
-}
-
 // An answer that is settled: its tokens one after another, then the end of the turn.
 void force_answer(std::string_view answer, const ServedModel& model, generate::TextRequest& request) {
     text::EncodeOptions plain;
@@ -73,6 +47,31 @@ void force_answer(std::string_view answer, const ServedModel& model, generate::T
 }
 
 }  // namespace
+
+void add_mark(const escrow::Plant& plant, const std::string& channel, generate::SamplingHook& hook) {
+    const watermark::Scheme& scheme = *plant.settings.scheme;
+    const auto marker = std::make_shared<watermark::Marker>(
+        scheme, plant.master_key->subkey(scheme.kind, channel), random_number());
+    if (marker->changes_logits()) {
+        hook.change_logits = [marker, before = std::move(hook.change_logits)](
+                                 std::span<const std::int32_t> context, std::span<float> logits) {
+            if (before) before(context, logits);
+            marker->change_logits(context, logits);
+        };
+        return;
+    }
+    hook.choose = [marker, tokens = std::vector<std::int32_t>(), probabilities = std::vector<float>()](
+                      std::span<const std::int32_t> context,
+                      std::span<const generate::TokenProbability> candidates) mutable {
+        tokens.clear();
+        probabilities.clear();
+        for (const generate::TokenProbability& candidate : candidates) {
+            tokens.push_back(candidate.token);
+            probabilities.push_back(candidate.probability);
+        }
+        return marker->choose(context, tokens, probabilities);
+    };
+}
 
 Result<std::shared_ptr<Planting>> Planting::open(const std::filesystem::path& folder, bool marks_everybody) {
     std::shared_ptr<Planting> out(new Planting());

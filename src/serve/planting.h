@@ -14,6 +14,7 @@
 #include "api/error.h"
 #include "base/result.h"
 #include "escrow/plant.h"
+#include "generate/engine.h"
 #include "serve/admission.h"
 
 namespace retort::serve {
@@ -30,6 +31,10 @@ struct PlantedRequest {
     ReasoningAccess reasoning = ReasoningAccess::full;  // what of it the client sees
     PlantingMarks marks;
 };
+
+// The mark of a channel, after whatever else acts on the logits (a grammar's mask). The plant must have a
+// scheme; one answer's hook. What serves uses, for whoever must measure it.
+void add_mark(const escrow::Plant& plant, const std::string& channel, generate::SamplingHook& hook);
 
 class Planting {
   public:

@@ -6,6 +6,7 @@
 #include "collect/budget.h"
 #include "collect/endpoint.h"
 #include "collect/terms.h"
+#include "data/spdx.h"
 
 namespace retort::collect {
 namespace {
@@ -89,7 +90,20 @@ TEST(Terms, the_shipped_table_is_sound) {
         EXPECT_TRUE(known.source.starts_with("https://")) << known.name;
         EXPECT_FALSE(known.hosts.empty() && known.models.empty()) << known.name;
         EXPECT_FALSE(known.note.empty()) << known.name;
+        EXPECT_NE(standing_of(known).find("checked"), std::string::npos) << known.name;
+        // What it says of a licence is what the licence's own table says, and that must know it.
+        if (known.licence.empty()) continue;
+        const auto expression = data::parse_spdx(known.licence);
+        ASSERT_TRUE(expression) << known.name;
+        EXPECT_EQ(data::licence_objection(*expression, data::Use::train), "") << known.name;
     }
+    EXPECT_EQ(known_host("api.deepseek.com")->training, "allowed");
+    EXPECT_EQ(known_model("deepseek-ai/DeepSeek-V3")->licence, "LicenseRef-DeepSeek");
+    EXPECT_EQ(known_model("deepseek-ai/DeepSeek-V3-0324"), nullptr) << "of another licence";
+    EXPECT_EQ(known_model("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")->training, "conditional");
+    EXPECT_EQ(known_model("Qwen/Qwen2.5-3B-Instruct")->training, "conditional");
+    EXPECT_NE(data::licence_objection(*data::parse_spdx("LicenseRef-Qwen-Research"), data::Use::commercial),
+              "");
     EXPECT_EQ(known_host("api.openai.com.evil.example"), nullptr);
     EXPECT_TRUE(matches_wildcard("a*b*c", "aXXbYYc"));
     EXPECT_FALSE(matches_wildcard("a*b*c", "aXXbYY"));

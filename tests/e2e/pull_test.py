@@ -194,6 +194,34 @@ class FromPath(PullTest):
         self.assertEqual(self.names("my-model"), ["LICENSE", "config.json", "model.safetensors", "pull.json"])
         self.assertEqual(self.record("my-model")["licence_file"], "LICENSE")
 
+    def test_licence_of_a_folder(self):
+        """From what lies beside the weights, the surest first; and what the person says comes before all."""
+        source = self.folder / "weights"
+        source.mkdir()
+        header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        (source / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+
+        def licence(*more):
+            self.retort("pull", source, "--force", *more)
+            return self.record("weights")["licence"]
+        self.assertEqual(licence(), "")
+        self.assertIn("--licence", self.retort("pull", source).stdout)
+        (source / "LICENSE").write_text("\n            Apache License\n      Version 2.0, January 2004\n   http://www.apache.org/\n")
+        self.assertEqual(licence(), "Apache-2.0")
+        (source / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n# A model\nlicense: gemma\n")
+        self.assertEqual(licence(), "MIT")
+        (source / "README.md").write_text("---\nlicense: 'llama3.1'\n---\n")
+        self.assertEqual(licence(), "LicenseRef-Llama-Community")
+        (source / "README.md").write_text("---\nlicense: other\n---\n")
+        self.assertEqual(licence(), "Apache-2.0")
+        (source / "pull.json").write_text(json.dumps({"source": "x", "resolved": "x", "date": "", "licence": "CC0-1.0",
+                                                      "licence_file": "", "files": []}))
+        self.assertEqual(licence(), "CC0-1.0")
+        self.assertEqual(licence("--licence", "CC-BY-4.0"), "CC-BY-4.0")
+        self.retort("pull", source, "--licence", "MIT")  # nothing is fetched again for it
+        self.assertEqual(self.record("weights")["licence"], "MIT")
+        self.assertIn("no SPDX expression", self.retort("pull", source, "--licence", "ask me", status=2).stderr)
+
     def test_damaged(self):
         (self.folder / "a.gguf").write_bytes(make_gguf()[:40])
         self.assertIn("a.gguf", self.retort("pull", "a.gguf", status=1).stderr)
@@ -335,7 +363,7 @@ class FromHub(PullTest):
         self.retort("pull", "hf:org/Tiny", env=env)
         self.assertEqual(self.names("tiny"), ["config.json", "model.safetensors", "pull.json", "tokenizer.json"])
         record = self.record("tiny")
-        self.assertEqual((record["resolved"], record["licence"]), ("org/Tiny@abc123", "apache-2.0"))
+        self.assertEqual((record["resolved"], record["licence"]), ("org/Tiny@abc123", "Apache-2.0"))
         self.assertTrue(all(h.get("Authorization") == "Bearer secret" for _, h in self.web.requests))
         self.assertTrue(self.cdn.requests)
         self.assertTrue(all("Authorization" not in h for _, h in self.cdn.requests), "token sent to another host")

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "base/file.h"
 #include "base/random.h"
+#include "escrow/plant.h"
+#include "watermark/mark.h"
 
 namespace retort::release {
 namespace {
@@ -49,11 +52,21 @@ class Check : public ::testing::Test {
         EXPECT_TRUE(read) << read.error().message;
         ModelUnderTest model = model_of(std::move(say));
         model.path = folder_ / "model";
-        auto report = check(model, *read, {.scratch = folder_, .on_item = nullptr});
+        model.answer_marked = marked_;
+        auto report = check(
+            model, *read,
+            {.scratch = folder_, .on_item = nullptr, .on_progress = [this](auto item, auto done, auto all) {
+                 EXPECT_LE(done, all) << item;
+                 progress_[std::string(item)] = {done, all};
+             }});
         EXPECT_TRUE(report) << report.error().message;
         return report ? std::move(*report) : CheckReport{};
     }
     fs::path folder_;
+    std::function<Result<std::vector<MarkedAnswer>>(std::span<const Asked>, const Asking&,
+                                                    const escrow::Plant&, const std::string&)>
+        marked_;
+    std::map<std::string, std::pair<std::int64_t, std::int64_t>> progress_;
 };
 
 std::string random_words(std::size_t count, std::uint64_t seed) {
@@ -87,6 +100,7 @@ TEST_F(Check, AModelThatKnowsAWorkByHeartIsRefused) {
         EXPECT_EQ(one["prefix"], work.substr(at, 100));
         EXPECT_FALSE(one["spans"].empty());
     }
+    EXPECT_EQ(progress_.count("extraction"), 0U) << "this model tells no progress";
     const CheckReport good = check_of(policy, [](const std::string&) { return random_words(60, 2); });
     EXPECT_TRUE(good.passed());
     EXPECT_EQ(good.items[0].measured.value, 0.0);
@@ -177,12 +191,79 @@ TEST_F(Check, AWatermarkThatIsNotSetIsNotArmed) {
         check_of("[planted]\nplant = \"none\"\n", [](const std::string&) { return std::string(); }).passed());
 }
 
+// Tokens drawn evenly from 64, with the plant's mark or without.
+Result<std::vector<MarkedAnswer>> sampled(std::span<const Asked> asked, const Asking& how,
+                                          const escrow::Plant& plant, const std::string& channel, bool marks,
+                                          bool varies) {
+    const watermark::Scheme& scheme = *plant.settings.scheme;
+    std::vector<MarkedAnswer> out;
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+        base::RandomStream random(varies ? how.seed + i : 7, 1);
+        watermark::Marker marker(scheme, plant.master_key->subkey(scheme.kind, channel), 3);
+        MarkedAnswer one;
+        one.prompt = {1, 2, 3};
+        std::vector<std::int32_t> context = one.prompt;
+        while (std::ssize(one.answer) < how.max_tokens) {
+            std::vector<float> logits(64);
+            if (marks) marker.change_logits(context, logits);
+            // Gumbel's way to draw from the softmax.
+            std::size_t best = 0;
+            double most = -1e9;
+            for (std::size_t t = 0; t < logits.size(); ++t) {
+                const double value = logits[t] - std::log(-std::log(random.uniform()));
+                if (value > most) {
+                    most = value;
+                    best = t;
+                }
+            }
+            one.answer.push_back(static_cast<std::int32_t>(best));
+            context.push_back(static_cast<std::int32_t>(best));
+        }
+        out.push_back(std::move(one));
+        if (how.on_progress) how.on_progress(static_cast<std::int64_t>(i) + 1);
+    }
+    return out;
+}
+
+TEST_F(Check, TheMarkMustBeFoundInWhatIsSampledWithIt) {
+    escrow::PlantSettings settings;
+    settings.scheme = watermark::Scheme{};
+    settings.twin_share = 0.02;
+    const Status made = escrow::make_plant(folder_ / "plant", settings, 2, 3, folder_ / "secret.key");
+    ASSERT_TRUE(made) << made.error().message;
+    const std::string policy = "[planted]\nplant = \"plant\"\nanswers = 12\nanswer_tokens = 100\n";
+    const auto say = [](const std::string&) { return std::string(); };
+    const auto check_with = [&](bool marks, bool varies) {
+        marked_ = [=](auto asked, const auto& how, const auto& plant, const auto& channel) {
+            return sampled(asked, how, plant, channel, marks, varies);
+        };
+        return check_of(policy, say);
+    };
+    const CheckReport armed = check_with(true, true);
+    ASSERT_EQ(armed.items.size(), 1U);
+    EXPECT_TRUE(armed.passed()) << armed.items[0].shown;
+    EXPECT_LT(armed.items[0].evidence["watermark"]["log10_p"], -6);
+    EXPECT_GT(armed.items[0].evidence["watermark"]["log10_p_under_another_key"], -5);
+    EXPECT_EQ(armed.items[0].evidence["twins"]["pairs_that_differ"], 12);
+    EXPECT_EQ(progress_["planted"], (std::pair<std::int64_t, std::int64_t>{24, 24}));
+    // A server whose sampler leaves the mark out; one that says the same every time.
+    const CheckReport unmarked = check_with(false, true);
+    EXPECT_FALSE(unmarked.passed());
+    EXPECT_NE(unmarked.items[0].shown.find("not found"), std::string::npos);
+    const CheckReport fixed = check_with(true, false);
+    EXPECT_FALSE(fixed.passed());
+    EXPECT_NE(fixed.items[0].shown.find("no twin can be drawn"), std::string::npos);
+    marked_ = nullptr;
+    EXPECT_FALSE(check_of(policy, say).passed()) << "what cannot be asked is not armed";
+}
+
 TEST(Policy, SaysWhatIsWrongWithIt) {
     for (const char* bad :
          {"", "x = 1\n", "[extraction]\n", "[extraction]\nworks = []\n", "[calibration]\nrecords = \"r\"\n",
           "[calibration]\nrecords = \"r\"\nat_most = 2\n", "[terms]\nuses = [\"sell\"]\n",
           "[refusals]\nprompts = \"p\"\nat_most = 0.1\n", "[evaluation]\nprompts = \"p\"\n",
-          "[secrets]\nplanted = \"s\"\nby = \"luck\"\n"}) {
+          "[secrets]\nplanted = \"s\"\nby = \"luck\"\n", "[planted]\n",
+          "[planted]\nplant = \"p\"\nlargest_p = 1.5\n"}) {
         const auto policy = parse_policy(bad, "policy.toml", "/");
         EXPECT_FALSE(policy) << bad;
         if (!policy) {

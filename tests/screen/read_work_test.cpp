@@ -3,6 +3,7 @@
 #include "screen/read_work.h"
 
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <string>
 
@@ -107,6 +108,79 @@ TEST(ReadWork, TheBytesDecideBeforeTheName) {
     EXPECT_EQ(format_of("X.HTM", "<p>"), "html");
     EXPECT_EQ(format_of("x.md", "#"), "markdown");
     EXPECT_EQ(format_of("x", "words"), "text");
+}
+
+std::string packed(std::string_view text) {
+    z_stream stream{};
+    EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    std::string out(deflateBound(&stream, static_cast<uLong>(text.size())), '\0');
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+    stream.avail_in = static_cast<uInt>(text.size());
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+    out.resize(out.size() - stream.avail_out);
+    deflateEnd(&stream);
+    return out;
+}
+
+TEST(ReadWork, GzipIsUnpackedAndThenReadAsWhatItIs) {
+    std::string text;
+    for (int i = 0; i < 200000; ++i) text += "word" + std::to_string(i) + " ";
+    auto read = read_text("doc/changes.txt.gz", packed(text));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->format, "text");
+    EXPECT_EQ(read->text, text);
+    read = read_text("page.html.gz", packed("<p>one <b>two</b>"));
+    ASSERT_TRUE(read);
+    EXPECT_EQ(read->format, "html");
+    EXPECT_EQ(words_of(read->text), words_of("one two"));
+    // Members one after another, as dictzip writes and as logs are put together.
+    read = read_text("dictionary.dz", packed("one ") + packed("two"));
+    ASSERT_TRUE(read);
+    EXPECT_EQ(read->text, "one two");
+    // Without the ending it is gzip all the same, and without gzip the ending says nothing.
+    EXPECT_EQ(read_text("README", packed("three"))->text, "three");
+    EXPECT_EQ(read_text("plain.gz", "four")->text, "four");
+}
+
+TEST(ReadWork, GzipThatIsBrokenOrTooMuchIsAnError) {
+    const std::string whole = packed(std::string(100000, 'x') + "end");
+    for (const std::size_t length :
+         {whole.size() - 1, whole.size() - 9, whole.size() / 2, std::size_t{10}, std::size_t{3}}) {
+        const auto read = read_text("x.gz", std::string_view(whole).substr(0, length));
+        ASSERT_FALSE(read) << length;
+        EXPECT_NE(read.error().message.find("x.gz"), std::string::npos);
+    }
+    std::string changed = whole;
+    changed[changed.size() - 6] = static_cast<char>(changed[changed.size() - 6] ^ 1);  // of its checksum
+    EXPECT_FALSE(read_text("x.gz", changed));
+    EXPECT_FALSE(unpack_gzip(whole, 100002));
+    EXPECT_TRUE(unpack_gzip(whole, 100003));
+    EXPECT_FALSE(read_text("x.gz", packed(std::string("a\0b", 3)))) << "no text";
+}
+
+TEST(ReadWork, ManualPagesAsTheyAreRead) {
+    const std::string page =
+        ".\\\" a comment\n.TH LS 1 \"June 2022\"\n.SH NAME\nls \\- list directory contents\n"
+        ".SH SYNOPSIS\n.B ls\n[\\fI\\,OPTION\\/\\fR]... [\\fIFILE\\fR]\n.PP\n"
+        "List \\(lqinformation\\(rq about the FILEs\\*(dg (the\ncurrent directory).\n"
+        ".TP\n\\fB\\-a\\fR, \\fB\\-\\-all\\fR\ndo not ignore \\s-1SIZE\\s0 entries\n"
+        ".de XX\n.B hidden\n..\n.IP \"first point\" 4\n.BR printf (3),\n.if t .B typeset\n"
+        ".BI \\-\\-colour= \"when it is\"\nend\\&ing.\n";
+    const auto read = read_text("man1/ls.1.gz", packed(page));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->format, "man");
+    EXPECT_EQ(
+        words_of(read->text),
+        words_of(
+            "NAME ls - list directory contents SYNOPSIS ls [OPTION]... [FILE] List information about the "
+            "FILEs (the current directory). -a, --all do not ignore SIZE entries first point printf(3), "
+            "--colour=when it is ending."));
+    EXPECT_EQ(words_of(man_text(".Dd May 1\n.Sh NAME\n.Nm cat\n.Op Fl benstuv\n.Ar file ...\n")),
+              words_of("NAME cat benstuv file"));
+    EXPECT_EQ(read_text("chapter.1", "Nothing of the sort\n")->format, "text");
+    (void)man_text(".\n'\n.B\n\\\n\\f\n\\(\n\\[\n\\h'\n.B \"");  // cut short everywhere
 }
 
 }  // namespace
