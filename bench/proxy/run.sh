@@ -1,6 +1,6 @@
 #!/bin/bash
 # `retort serve --upstream` with keys, limits and event log beside nginx's proxy_pass: the same mock upstream (nginx),
-# the same load (wrk), one after the other, then both at half of Retort's rate. Loopback only. Usage: run.sh RETORT [SECONDS
+# the same load (wrk), one after the other, then all at half of the least rate (paced.cpp). Loopback only. Usage: run.sh RETORT [SECONDS
 # [CONNECTIONS [ROUNDS]]]. Needs Debian's nginx-light and wrk.
 set -euo pipefail
 retort=$(realpath "${1:?usage: run.sh RETORT [SECONDS [CONNECTIONS]]}")
@@ -8,6 +8,8 @@ seconds=${2:-10} connections=${3:-64} rounds=${4:-2}
 work=$(mktemp -d) pids=()
 # Only what was started here is ended.
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait 2>/dev/null; rm -rf "$work"' EXIT
+here=$(cd "$(dirname "$0")" && pwd)
+g++ -O2 -std=c++20 "$here/paced.cpp" -o "$work/paced"
 cd "$work"
 body='{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"A short answer, of a dozen words or so, as a model gives."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":16,"total_tokens":36}}'
 common="worker_processes 1; pid NAME.pid; error_log NAME.err; daemon off; events { worker_connections 4096; }"
@@ -44,25 +46,31 @@ for port in 18001 18002 18003; do
 done
 lscpu | grep -E "^(Model name|CPU\(s\))"; nginx -v 2>&1; "$retort" --version; echo "$connections connections, $seconds s each"
 targets=("18001 the mock alone" "18002 nginx proxy_pass" "18003 retort, keys, limits and event log")
-load() {  # PORT SECONDS [DELAY_MS]: connections wait DELAY_MS between requests
-  { cat load.lua; [ -z "${3:-}" ] || echo "function delay() return $3 end"; } >now.lua
-  wrk -t1 -c"$connections" -d"${2}s" --latency -s now.lua "http://127.0.0.1:$1/v1/chat/completions" |
+{ printf 'POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\n' "$key"
+  lua_body=$(sed -n "s/^wrk.body = '\(.*\)'/\1/p" load.lua)
+  printf 'Content-Length: %d\r\n\r\n%s' "${#lua_body}" "$lua_body"; } >request
+load() {  # PORT SECONDS
+  wrk -t1 -c"$connections" -d"${2}s" --latency -s load.lua "http://127.0.0.1:$1/v1/chat/completions" |
     grep -E "50%|99%|Requests/sec|Non-2xx|Socket errors"
 }
+echo "| round | what | requests/s | of nginx |"
 for round in $(seq "$rounds"); do
   for target in "${targets[@]:1}"; do
-    echo "== round $round, all it takes: ${target#* }"
-    load "${target%% *}" "$seconds" | tee last
-    case $target in *nginx*) theirs=$(awk '/sec/ {print $2}' last);; *) ours=$(awk '/sec/ {print $2}' last);; esac
+    load "${target%% *}" "$seconds" >last
+    rate=$(awk '/sec/ {print $2}' last)
+    grep -E "Non-2xx|Socket" last || true
+    case $target in
+      *nginx*) theirs=$rate; echo "| $round | nginx | $rate | |";;
+      *) ours=$rate; awk "BEGIN {printf \"| $round | retort | $rate | %.1f %% |\n\", 100 * $ours / $theirs}";;
+    esac
+    least=$(awk "BEGIN {print (\"${least:-}\" == \"\" || $rate < ${least:-0}) ? $rate : ${least:-0}}")
   done
-  awk "BEGIN {printf \"round $round: %.1f %% of nginx's rate\\n\", 100 * $ours / $theirs}"
 done
-# A wait that makes half of Retort's rate, from whole milliseconds (wrk's unit) and so not to the request.
-delay=$(awk "BEGIN {d = int(2 * 1000 * $connections / $ours + 0.5); print d < 1 ? 1 : d}")
+# Half of the least of all rates, for each the same: an open loop (paced.cpp), so that who is slow is not asked less.
+half=$(awk "BEGIN {printf \"%d\", $least / 2}")
 for round in $(seq "$rounds"); do
   for target in "${targets[@]}"; do
-    echo "== round $round, half load ($connections connections, $delay ms apart): ${target#* }"
-    load "${target%% *}" "$seconds" "$delay"
+    echo "half load, round $round, ${target#* }: $(./paced "${target%% *}" "$half" "$seconds" "$connections" request)"
   done
 done
 kill "${pids[2]}"; wait "${pids[2]}" || true
