@@ -189,6 +189,7 @@ constexpr auto table = std::to_array<LicenceFacts>({
      "begin its name with \"Llama\", show \"Built with Llama\", and keep the licence and its policy of use "
      "with it"},
     {"LicenseRef-MNPL", "commercial", restrictions},
+    {"LicenseRef-OpenRAIL-M", "", restrictions},
     {"LicenseRef-Public-Domain", "", ""},
     {"LicenseRef-Qwen", "", "show \"Built with Qwen\" or \"Improved using Qwen\""},
     {"LicenseRef-Qwen-Research", "commercial", "show \"Built with Qwen\" or \"Improved using Qwen\""},
@@ -197,7 +198,6 @@ constexpr auto table = std::to_array<LicenceFacts>({
     {"MPL-2.0", "", share},
     {"ODbL-1.0", "", attribution_share},
     {"ODC-By-1.0", "", attribution},
-    {"OpenRAIL++-M", "", restrictions},
     {"PDDL-1.0", "", ""},
     {"PSF-2.0", "", notice},
     {"Unlicense", "", ""},
