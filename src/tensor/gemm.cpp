@@ -10,6 +10,7 @@
 
 #include "base/cpu.h"
 #include "base/parallel.h"
+#include "tensor/gemm_amx.h"
 #include "tensor/quantised.h"
 
 namespace retort::tensor {
@@ -129,6 +130,11 @@ void gemm_bf16(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t 
         widen(a, a_rows, a_cols, lda, wide.data());
         widen(b, b_rows, b_cols, ldb, wide_b);
         gemm(transpose_a, transpose_b, m, n, k, 1.0F, wide.data(), a_cols, wide_b, b_cols, beta, c, ldc);
+        return;
+    }
+    if (gemm_amx_fits(transpose_a, transpose_b, m, n, k)) {
+        gemm_amx(transpose_a, transpose_b, m, n, k, a, lda, b, ldb,
+                 {c, beta == 0.0F ? nullptr : c, nullptr, ldc});
         return;
     }
     Bf16Product& product = bf16_product({transpose_a, transpose_b, m, n, k, lda, ldb, ldc, beta != 0.0F});

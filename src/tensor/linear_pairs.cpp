@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tensor/amx_products.h"
 #include "tensor/avx512_target.h"
 #include "tensor/dispatch.h"
 #include "tensor/quantised.h"
@@ -170,6 +171,10 @@ void pair_products(const PairMatrix& matrix, std::int64_t first, std::int64_t la
                    float* out, std::int64_t out_stride) {
     std::int64_t group = first;
     const auto at = [&](std::int64_t g) { return matrix.data.data() + g * matrix.group_size(); };
+    if (amx_fits(matrix.cols)) {
+        const AmxWeights weights{at(first), matrix.group_size(), last - first, matrix.cols};
+        return amx_products(weights, {x.values.data(), x.stride(), x.tokens}, out, out_stride);
+    }
     for (; group + 3 <= last; group += 3, out += 3 * pair_rows) {
         tokens_of_groups<3>(at(group), matrix, x, out, out_stride);
     }

@@ -11,6 +11,7 @@
 #include "tensor/activation.h"
 #include "tensor/adamw.h"
 #include "tensor/attention.h"
+#include "tensor/attention_amx.h"
 #include "tensor/gemm.h"
 #include "tensor/norm.h"
 #include "tensor/quantised.h"
@@ -95,30 +96,40 @@ TEST(Gemm, equals_the_reference_in_every_orientation) {
 }
 
 TEST(Gemm, bf16_multiplies_the_rounded_numbers) {
-    const int m = 19;
-    const int n = 40;
-    const int k = 65;
-    const auto a = random_vector(m * k, 1);
-    const auto b = random_vector(k * n, 2);
-    std::vector<std::uint16_t> a16(a.size());
-    std::vector<std::uint16_t> b16(b.size());
-    convert_to_bf16(a.data(), a16.data(), m * k);
-    convert_to_bf16(b.data(), b16.data(), k * n);
-    std::vector<float> a_rounded(a.size());
-    std::vector<float> b_rounded(b.size());
-    for (std::size_t i = 0; i < a.size(); ++i) a_rounded[i] = bf16_to_f32(a16[i]);
-    for (std::size_t i = 0; i < b.size(); ++i) b_rounded[i] = bf16_to_f32(b16[i]);
-    for (int mode = 0; mode < 4; ++mode) {
-        const bool ta = (mode & 1) != 0;
-        const bool tb = (mode & 2) != 0;
-        for (const float beta : {0.0F, 1.0F}) {
-            std::vector<float> fast = random_vector(m * n, 3);
-            std::vector<float> slow = fast;
-            gemm_bf16(ta, tb, m, n, k, a16.data(), ta ? m : k, b16.data(), tb ? k : n, beta, fast.data(), n);
-            gemm_reference(ta, tb, m, n, k, 1.0F, a_rounded.data(), ta ? m : k, b_rounded.data(), tb ? k : n,
-                           beta, slow.data(), n);
-            EXPECT_LE(distance(fast, slow),
-                      8 * epsilon * std::sqrt(k) * (norm(slow) + norm(a) * norm(b) / std::sqrt(k)));
+    // The later ones are what AMX's tiles take: whole tiles, ends of rows and of sums, more than one block of
+    // rows.
+    for (const auto& [m, n, k] : {std::array{19, 40, 65},
+                                  {1, 32, 32},
+                                  {17, 32, 64},
+                                  {50, 64, 96},
+                                  {64, 96, 65},
+                                  {96, 32, 5},
+                                  {300, 64, 1600},
+                                  {320, 64, 1601}}) {
+        const auto a = random_vector(m * k, 1);
+        const auto b = random_vector(k * n, 2);
+        std::vector<std::uint16_t> a16(a.size());
+        std::vector<std::uint16_t> b16(b.size());
+        convert_to_bf16(a.data(), a16.data(), m * k);
+        convert_to_bf16(b.data(), b16.data(), k * n);
+        std::vector<float> a_rounded(a.size());
+        std::vector<float> b_rounded(b.size());
+        for (std::size_t i = 0; i < a.size(); ++i) a_rounded[i] = bf16_to_f32(a16[i]);
+        for (std::size_t i = 0; i < b.size(); ++i) b_rounded[i] = bf16_to_f32(b16[i]);
+        for (int mode = 0; mode < 4; ++mode) {
+            const bool ta = (mode & 1) != 0;
+            const bool tb = (mode & 2) != 0;
+            for (const float beta : {0.0F, 1.0F}) {
+                std::vector<float> fast = random_vector(m * n, 3);
+                std::vector<float> slow = fast;
+                gemm_bf16(ta, tb, m, n, k, a16.data(), ta ? m : k, b16.data(), tb ? k : n, beta, fast.data(),
+                          n);
+                gemm_reference(ta, tb, m, n, k, 1.0F, a_rounded.data(), ta ? m : k, b_rounded.data(),
+                               tb ? k : n, beta, slow.data(), n);
+                EXPECT_LE(distance(fast, slow),
+                          8 * epsilon * std::sqrt(k) * (norm(slow) + norm(a) * norm(b) / std::sqrt(k)))
+                    << m << " " << n << " " << k << " " << mode;
+            }
         }
     }
 }
@@ -230,6 +241,46 @@ TEST_P(AttentionShapes, equals_the_reference_and_its_gradient_the_differences) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionShapes,
                          ::testing::Values(AttentionShape{4, 2, 16}, AttentionShape{9, 3, 64},
                                            AttentionShape{3, 3, 6}, AttentionShape{4, 1, 24}));
+
+// Beside the path of f32, from the same bf16 numbers. Weights of the values, gradients of scores and of the
+// output are rounded to bf16 once, by at most 2⁻⁸ of themselves and at random: gaps of 2⁻⁸ of the norm would
+// be all of one sign.
+TEST(AttentionAmx, follows_attention_in_f32) {
+    for (const AttentionShape shape : {AttentionShape{9, 3, 64}, {4, 2, 32}, {2, 1, 96}, {2, 2, 128}}) {
+        if (!amx_attention_fits(shape)) GTEST_SKIP() << "no AMX on this machine";
+        for (const std::vector<std::int32_t>& starts :
+             {std::vector<std::int32_t>{0, 1}, {0, 5}, {0, 150, 151, 190}, {0, 64, 128}, {0, 33, 33, 300}}) {
+            const std::int64_t tokens = starts.back();
+            auto qkv = random_vector(tokens * shape.row_size(), 1);
+            std::vector<std::uint16_t> narrow(qkv.size());
+            convert_to_bf16(qkv.data(), narrow.data(), static_cast<std::int64_t>(qkv.size()));
+            convert_from_bf16(narrow.data(), qkv.data(), static_cast<std::int64_t>(qkv.size()));
+            std::vector<float> expected(static_cast<std::size_t>(tokens * shape.query_size()));
+            std::vector<std::uint16_t> out16(expected.size(), 0x7fff);
+            std::vector<float> out(expected.size());
+            std::vector<float> lse(static_cast<std::size_t>(tokens * shape.heads));
+            std::vector<float> lse_amx(lse.size(), std::nanf(""));
+            attention(qkv.data(), starts, shape, expected.data(), lse.data());
+            attention_amx(narrow.data(), starts, shape, out16.data(), lse_amx.data());
+            const auto outputs = static_cast<std::int64_t>(out.size());
+            convert_from_bf16(out16.data(), out.data(), outputs);
+            EXPECT_LE(distance(out, expected), norm(expected) / 256) << shape.head_dim << " " << tokens;
+            EXPECT_LE(distance(lse_amx, lse), 1e-5 * (norm(lse) + 1));
+            auto d_out = random_vector(tokens * shape.query_size(), 2);
+            std::vector<std::uint16_t> d_out16(d_out.size());
+            convert_to_bf16(d_out.data(), d_out16.data(), outputs);
+            convert_from_bf16(d_out16.data(), d_out.data(), outputs);
+            std::vector<float> gradient(qkv.size());
+            std::vector<float> gradient_amx(qkv.size(), std::nanf(""));
+            attention_backward(qkv.data(), expected.data(), lse.data(), d_out.data(), starts, shape,
+                               gradient.data());
+            attention_backward_amx(narrow.data(), out16.data(), lse_amx.data(), d_out16.data(), starts, shape,
+                                   gradient_amx.data());
+            EXPECT_LE(distance(gradient_amx, gradient), 2 * norm(gradient) / 256)
+                << shape.head_dim << " " << tokens;
+        }
+    }
+}
 
 TEST(Adamw, follows_the_reference_and_clears_the_gradient) {
     const std::int64_t count = 40001;

@@ -25,7 +25,8 @@ constexpr double epsilon = 5.96e-8;  // half an ulp of 1 in f32
 constexpr DType quantised_types[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
                                      DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
 constexpr DType plain_types[] = {DType::f32, DType::f16, DType::bf16};
-constexpr base::Isa isas[] = {base::Isa::scalar, base::Isa::avx2, base::Isa::avx512, base::Isa::avx512_bf16};
+constexpr base::Isa isas[] = {base::Isa::scalar, base::Isa::avx2, base::Isa::avx512, base::Isa::avx512_bf16,
+                              base::Isa::amx};
 
 // Where a format keeps its f16 numbers: random bytes there would be infinities.
 std::vector<int> half_offsets(DType dtype) {
