@@ -7,6 +7,7 @@
 #include "tensor/activation.h"
 #include "tensor/adamw.h"
 #include "tensor/attention.h"
+#include "tensor/attention_amx.h"
 #include "tensor/gemm.h"
 #include "tensor/norm.h"
 
@@ -40,7 +41,17 @@ std::int64_t widest_row(const ModelConfig& config) {
         {config.hidden_size, config.query_size() + 2 * config.kv_size(), 2 * config.intermediate_size});
 }
 
+// Of a layer whose activations stay narrow: the gradient of the residual stream, and of what it meets.
+std::int64_t narrow_row(const ModelConfig& config) {
+    return config.hidden_size + std::max(config.intermediate_size, config.query_size());
+}
+
 }  // namespace
+
+bool Transformer::fits_narrow(const ModelConfig& config, const TransformerOptions& options) {
+    return options.bf16 && options.adapter_rank == 0 && tensor::amx_attention_fits(attention_shape(config)) &&
+           config.hidden_size % 32 == 0 && config.intermediate_size % 32 == 0;
+}
 
 Transformer::LayerActivations Transformer::make_activations(const ModelConfig& config, std::int64_t tokens,
                                                             Keeping keeping) {
@@ -89,11 +100,17 @@ void Transformer::round_and_keep(tensor::Buffer<float>& x, tensor::Buffer<std::u
     tensor::convert_from_bf16(narrow, x.data(), count);
 }
 
-void Transformer::restore(LayerActivations& layer, std::int64_t tokens) {
+bool Transformer::attends_in_bf16(const ParameterView& parameters) const {
+    return keeps_narrow() && parameters.bf16 != nullptr &&
+           tensor::amx_attention_fits(attention_shape(layout_.config));
+}
+
+void Transformer::restore(const ParameterView& parameters, LayerActivations& layer, std::int64_t tokens) {
     if (!keeps_narrow()) return;
     const ModelConfig& config = layout_.config;
-    tensor::convert_from_bf16(layer.kept_qkv.data(), layer.qkv.data(),
-                              tokens * (config.query_size() + 2 * config.kv_size()));
+    if (!attends_in_bf16(parameters))
+        tensor::convert_from_bf16(layer.kept_qkv.data(), layer.qkv.data(),
+                                  tokens * (config.query_size() + 2 * config.kv_size()));
     tensor::convert_from_bf16(layer.kept_attention.data(), layer.attention.data(),
                               tokens * config.query_size());
     tensor::convert_from_bf16(layer.kept_gate_up.data(), layer.gate_up.data(),
@@ -128,6 +145,7 @@ Transformer::Transformer(const ParameterLayout& layout, std::int64_t max_tokens,
     d_thin_ = Floats(most_adapters_of_a_product * thin);
     d_thin_bf16_ = tensor::Buffer<std::uint16_t>(most_adapters_of_a_product * thin);
     dy_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * widest_row(config));
+    d_narrow_bf16_ = tensor::Buffer<std::uint16_t>(max_tokens * narrow_row(config));
     d_residual_ = Floats(max_tokens * hidden);
     d_narrow_ = Floats(max_tokens * std::max(hidden, config.query_size()));
     d_wide_ = Floats(max_tokens * config.intermediate_size);
@@ -146,11 +164,17 @@ std::int64_t Transformer::memory_bytes(const ModelConfig& config, std::int64_t m
     if (config.qk_norm) layer += query + config.kv_size() + config.head_count + config.kv_head_count;
     const bool one_for_all = !options.training || options.recompute;
     const std::int64_t layers = one_for_all ? 1 : config.layer_count;
-    const bool narrow = options.bf16 && !one_for_all;
+    const bool narrow = options.bf16 && (options.training || fits_narrow(config, options));
     std::int64_t row = layers * layer + (narrow ? wide_ones + layers * wide_ones / 2 : layers * wide_ones);
     row += (options.training ? config.layer_count + 1 : 2) * hidden + 1 + 2 * hidden + wide;
     if (options.training) row += hidden + std::max(hidden, query) + wide + 2 * wide + qkv;
     if (options.bf16) row += (options.training ? 2 : 1) * widest_row(config) / 2;
+    // Memory that is never touched is never given by the system: where activations stay narrow, that of the
+    // wide ones.
+    if (fits_narrow(config, options)) {
+        row -= query + 3 * wide + hidden;
+        if (options.training) row += narrow_row(config) / 2 - 3 * wide;
+    }
     row += (1 + most_adapters_of_a_product) * options.adapter_rank;
     return max_tokens * row * 4;
 }
@@ -220,16 +244,13 @@ void Transformer::linear_weight_gradient(const ParameterView& parameters, std::i
     }
 }
 
-void Transformer::layer_attention(const ParameterView& parameters, const LayerOffsets& at,
-                                  const TokenBatch& batch, const float* input, LayerActivations& layer) {
+// What stands between the projection and attention: bias, norms of the heads, rotation.
+void Transformer::finish_query_key(const ParameterView& parameters, const LayerOffsets& at,
+                                   const TokenBatch& batch, LayerActivations& layer) {
     const ModelConfig& config = layout_.config;
     const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
-    const std::int64_t hidden = config.hidden_size;
     const std::int64_t query = config.query_size();
     const std::int64_t row = query + 2 * config.kv_size();
-    tensor::rms_norm(input, hidden, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden,
-                     normed_.data(), hidden, layer.attention_rstd.data());
-    linear(parameters, at.qkv, normed_.data(), tokens, row, hidden, 0.0F, layer.qkv.data());
     if (at.qkv_bias >= 0) add_row_vector(layer.qkv.data(), parameters.vector(at.qkv_bias), tokens, row);
     if (config.qk_norm) {
         const std::int64_t width = query + config.kv_size();
@@ -245,10 +266,30 @@ void Transformer::layer_attention(const ParameterView& parameters, const LayerOf
     }
     tensor::rope(layer.qkv.data(), row, tokens, config.head_count + config.kv_head_count,
                  batch.positions.data(), rope_, false);
-    round_and_keep(layer.qkv, layer.kept_qkv, tokens * row);
-    tensor::attention(layer.qkv.data(), batch.sequence_starts, attention_shape(config),
-                      layer.attention.data(), layer.log_sum_exp.data());
-    round_and_keep(layer.attention, layer.kept_attention, tokens * query);
+}
+
+void Transformer::layer_attention(const ParameterView& parameters, const LayerOffsets& at,
+                                  const TokenBatch& batch, const float* input, LayerActivations& layer) {
+    const ModelConfig& config = layout_.config;
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t query = config.query_size();
+    const std::int64_t row = query + 2 * config.kv_size();
+    tensor::rms_norm(input, hidden, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden,
+                     normed_.data(), hidden, layer.attention_rstd.data());
+    linear(parameters, at.qkv, normed_.data(), tokens, row, hidden, 0.0F, layer.qkv.data());
+    finish_query_key(parameters, at, batch, layer);
+    if (attends_in_bf16(parameters)) {
+        tensor::convert_to_bf16(layer.qkv.data(), layer.kept_qkv.data(), tokens * row);
+        tensor::attention_amx(layer.kept_qkv.data(), batch.sequence_starts, attention_shape(config),
+                              layer.kept_attention.data(), layer.log_sum_exp.data());
+        tensor::convert_from_bf16(layer.kept_attention.data(), layer.attention.data(), tokens * query);
+    } else {
+        round_and_keep(layer.qkv, layer.kept_qkv, tokens * row);
+        tensor::attention(layer.qkv.data(), batch.sequence_starts, attention_shape(config),
+                          layer.attention.data(), layer.log_sum_exp.data());
+        round_and_keep(layer.attention, layer.kept_attention, tokens * query);
+    }
     std::copy_n(input, tokens * hidden, layer.middle.data());
     linear(parameters, at.output, layer.attention.data(), tokens, hidden, query, 1.0F, layer.middle.data());
 }
@@ -281,6 +322,11 @@ std::span<const float> Transformer::forward(const ParameterView& parameters, con
         const LayerOffsets& at = layout_.layers[l];
         LayerActivations& layer = activations(l);
         exchange_wide(layer);
+        if (stays_narrow(parameters)) {
+            forward_narrow(parameters, at, batch, input(l), layer, input(l + 1));
+            exchange_wide(layer);
+            continue;
+        }
         layer_attention(parameters, at, batch, input(l), layer);
         layer_mlp(parameters, at, tokens, layer);
         tensor::swiglu(layer.gate_up.data(), tokens, config.intermediate_size, wide_.data());
@@ -318,6 +364,15 @@ void Transformer::backward_query_key(const ParameterView& parameters, const Laye
     }
 }
 
+void Transformer::finish_query_key_backward(const ParameterView& parameters, const LayerOffsets& at,
+                                            const TokenBatch& batch, LayerActivations& layer,
+                                            float* gradients) {
+    backward_query_key(parameters, at, batch, layer, gradients);
+    if (at.qkv_bias < 0 || parameters.adapters != nullptr) return;
+    add_column_sums(d_qkv_.data(), static_cast<std::int64_t>(batch.tokens.size()),
+                    layout_.config.query_size() + 2 * layout_.config.kv_size(), gradients + at.qkv_bias);
+}
+
 void Transformer::layer_backward(const ParameterView& parameters, const LayerOffsets& at,
                                  const TokenBatch& batch, const float* input, LayerActivations& layer,
                                  float* gradients) {
@@ -351,12 +406,17 @@ void Transformer::layer_backward(const ParameterView& parameters, const LayerOff
                           d_narrow_.data());
     linear_weight_gradient(parameters, at.output, layer.attention.data(), d_residual_.data(), tokens, hidden,
                            config.query_size(), gradients);
-    tensor::attention_backward(layer.qkv.data(), layer.attention.data(), layer.log_sum_exp.data(),
-                               d_narrow_.data(), batch.sequence_starts, attention_shape(config),
-                               d_qkv_.data());
-    backward_query_key(parameters, at, batch, layer, gradients);
-    if (at.qkv_bias >= 0 && parameters.adapters == nullptr)
-        add_column_sums(d_qkv_.data(), tokens, row, gradients + at.qkv_bias);
+    if (attends_in_bf16(parameters)) {
+        tensor::convert_to_bf16(d_narrow_.data(), dy_bf16_.data(), tokens * config.query_size());
+        tensor::attention_backward_amx(layer.kept_qkv.data(), layer.kept_attention.data(),
+                                       layer.log_sum_exp.data(), dy_bf16_.data(), batch.sequence_starts,
+                                       attention_shape(config), d_qkv_.data());
+    } else {
+        tensor::attention_backward(layer.qkv.data(), layer.attention.data(), layer.log_sum_exp.data(),
+                                   d_narrow_.data(), batch.sequence_starts, attention_shape(config),
+                                   d_qkv_.data());
+    }
+    finish_query_key_backward(parameters, at, batch, layer, gradients);
     tensor::rms_norm(input, hidden, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden,
                      normed_.data(), hidden, nullptr);
     linear_input_gradient(parameters, at.qkv, d_qkv_.data(), tokens, row, hidden, d_narrow_.data());
@@ -381,7 +441,14 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
     for (std::size_t l = layout_.layers.size(); l-- > 0;) {
         LayerActivations& layer = activations(l);
         exchange_wide(layer);
-        restore(layer, tokens);
+        if (stays_narrow(parameters)) {
+            if (options_.recompute)
+                forward_narrow(parameters, layout_.layers[l], batch, input(l), layer, nullptr);
+            backward_narrow(parameters, layout_.layers[l], batch, input(l), layer, gradients);
+            exchange_wide(layer);
+            continue;
+        }
+        if (!options_.recompute) restore(parameters, layer, tokens);
         if (options_.recompute) {
             layer_attention(parameters, layout_.layers[l], batch, input(l), layer);
             layer_mlp(parameters, layout_.layers[l], tokens, layer);

@@ -82,13 +82,27 @@ class Transformer {
     };  // as f32 in the layer, or as bf16 beside a shared f32
     static LayerActivations make_activations(const ModelConfig& config, std::int64_t tokens, Keeping keeping);
     static void make_wide(const ModelConfig& config, std::int64_t tokens, LayerActivations& layer);
-    [[nodiscard]] bool keeps_narrow() const {
-        return options_.bf16 && options_.training && !options_.recompute;
+    [[nodiscard]] bool keeps_narrow() const { return options_.bf16; }
+    // Whether all that passes between products is bf16, and none is kept in f32 but the residual stream.
+    [[nodiscard]] static bool fits_narrow(const ModelConfig& config, const TransformerOptions& options);
+    [[nodiscard]] bool stays_narrow(const ParameterView& parameters) const {
+        return parameters.bf16 != nullptr && parameters.adapters == nullptr &&
+               fits_narrow(layout_.config, options_);
     }
     void exchange_wide(LayerActivations& layer);
     void round_and_keep(tensor::Buffer<float>& x, tensor::Buffer<std::uint16_t>& kept, std::int64_t count);
-    void restore(LayerActivations& layer, std::int64_t tokens);
+    [[nodiscard]] bool attends_in_bf16(const ParameterView& parameters) const;
+    void restore(const ParameterView& parameters, LayerActivations& layer, std::int64_t tokens);
 
+    // A layer whose activations stay narrow; forward stops before the last product without an output.
+    void forward_narrow(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                        const float* input, LayerActivations& layer, float* output);
+    void backward_narrow(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                         const float* input, LayerActivations& layer, float* gradients);
+    void finish_query_key(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
+                          LayerActivations& layer);
+    void finish_query_key_backward(const ParameterView& parameters, const LayerOffsets& at,
+                                   const TokenBatch& batch, LayerActivations& layer, float* gradients);
     void layer_attention(const ParameterView& parameters, const LayerOffsets& at, const TokenBatch& batch,
                          const float* input, LayerActivations& layer);
     void layer_mlp(const ParameterView& parameters, const LayerOffsets& at, std::int64_t tokens,
@@ -139,12 +153,13 @@ class Transformer {
     tensor::Buffer<float> d_wide_;      // (T, I)
     tensor::Buffer<float> d_gate_up_;   // (T, 2·I)
     tensor::Buffer<float> d_qkv_;       // (T, Q + 2·KV)
-    tensor::Buffer<std::uint16_t> x_bf16_;       // (T, widest) inputs of a product, rounded
-    tensor::Buffer<std::uint16_t> dy_bf16_;      // (T, widest)
-    tensor::Buffer<float> thin_;                 // (T, rank) alpha/rank · A·x of one adapter
-    tensor::Buffer<float> d_thin_;               // (3, T, rank) its gradient, of one product's adapters
-    tensor::Buffer<std::uint16_t> thin_bf16_;    // (T, rank)
-    tensor::Buffer<std::uint16_t> d_thin_bf16_;  // (3, T, rank)
+    tensor::Buffer<std::uint16_t> x_bf16_;         // (T, widest) inputs of a product, rounded
+    tensor::Buffer<std::uint16_t> dy_bf16_;        // (T, widest)
+    tensor::Buffer<std::uint16_t> d_narrow_bf16_;  // (T, C + max(I, Q))
+    tensor::Buffer<float> thin_;                   // (T, rank) alpha/rank · A·x of one adapter
+    tensor::Buffer<float> d_thin_;                 // (3, T, rank) its gradient, of one product's adapters
+    tensor::Buffer<std::uint16_t> thin_bf16_;      // (T, rank)
+    tensor::Buffer<std::uint16_t> d_thin_bf16_;    // (3, T, rank)
 };
 
 }  // namespace retort::model

@@ -147,8 +147,8 @@ struct Run {
                teacher_parameters == nullptr ? 0 : teacher_parameters->layout.config.hidden_size, max_tokens),
           d_hidden(max_tokens * student.layout().config.hidden_size) {
         if (teacher == nullptr) return;
-        teacher_transformer = std::make_unique<model::Transformer>(teacher->layout, max_tokens,
-                                                                   model::TransformerOptions{false, false});
+        teacher_transformer = std::make_unique<model::Transformer>(
+            teacher->layout, max_tokens, model::TransformerOptions{false, false, options.bf16});
         if (options.bf16) {
             teacher_bf16 = tensor::Buffer<std::uint16_t>(teacher->layout.total);
             tensor::convert_to_bf16(teacher->values.data(), teacher_bf16.data(), teacher->layout.total);
