@@ -338,6 +338,21 @@ TEST(SpanGuard, NoMoreThanThePassageAllowedLeaves) {
     EXPECT_LT(cut, 57U);
 }
 
+TEST(SpanGuard, APassageThatGoesOnElsewhereIsFollowedThere) {
+    // Two places say the same twelve words: whichever is followed, one of the two answers leaves it at the
+    // limit.
+    const std::string same = "one two three four five six seven eight nine ten eleven twelve ";
+    const auto index = std::make_shared<const Index>(
+        make_index("switch", {same + "red and then nothing of it", same + "blue and then nothing of it"}));
+    for (const char* next : {"red", "blue"}) {
+        SpanGuard guard(index, {.words = 12, .characters = 0});
+        std::string sent = guard.push(same + next + " and then nothing of it");
+        sent += guard.finish();
+        EXPECT_TRUE(guard.blocked()) << next;
+        EXPECT_EQ(sent, same.substr(0, same.size() - 1)) << next;
+    }
+}
+
 TEST(SpanGuard, WhatLeavesEndsWithWholeCharacters) {
     SpanGuard guard(std::make_shared<const Index>(make_index("whole", {"a b c d e f g h i j"})), {});
     const std::vector<std::string> characters = {"a", "\uFFFD",     "\u00e9", "\u2014",
