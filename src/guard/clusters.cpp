@@ -14,46 +14,17 @@ namespace retort::guard {
 
 namespace {
 
-struct Posting {
-    std::uint32_t token;
-    std::uint32_t account : 31;
-    std::uint32_t repeated : 1;  // by this account
-};
-
-class Sets {
-  public:
-    explicit Sets(std::size_t size) : parent_(size) { std::iota(parent_.begin(), parent_.end(), 0U); }
-    std::uint32_t find(std::uint32_t i) {
-        while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
-        return i;
-    }
-    void join(std::uint32_t a, std::uint32_t b) {
-        a = find(a);
-        b = find(b);
-        if (a != b) parent_[std::max(a, b)] = std::min(a, b);
-    }
-
-  private:
-    std::vector<std::uint32_t> parent_;
-};
-
 constexpr double most_deviations = 8;
-
-double weight_of(const PastUse& past, std::uint32_t token) {
-    return 1.0 / (1.0 + past.of(token));
-}
 
 // What one account brings to the features; those of pairs need more of it.
 struct Member {
     std::array<float, evidence_kinds> mean{};  // of the features that are averages
     std::uint64_t parameters = 0;
-    std::array<std::uint64_t, 3> hours{};
     double first_days = 0;
     double log_volume = 0;
     std::uint64_t payment = 0;
     std::uint64_t address = 0;
     std::uint64_t client = 0;
-    std::uint16_t plan = 0;
 };
 
 constexpr std::size_t index_of(Evidence kind) {
@@ -79,7 +50,6 @@ Member member_of(const AccountState& account, const PastUse& past) {
     member.mean[index_of(Evidence::reasoning)] = static_cast<float>(facts.elicits_share);
     member.mean[index_of(Evidence::regular)] = static_cast<float>(facts.regularity);
     member.parameters = account.window.parameters;
-    member.hours = account.window.hours;
     member.first_days = static_cast<double>(account.first_ms) / 86'400'000.0;
     member.log_volume = std::log2(1.0 + account.window.requests);
     member.payment = account.payment;
@@ -87,7 +57,6 @@ Member member_of(const AccountState& account, const PastUse& past) {
     member.client = account.client;
     const double age_days = static_cast<double>(account.window.last_ms - account.first_ms) / 86'400'000.0;
     member.mean[index_of(Evidence::young)] = static_cast<float>(1 / (1 + std::max(age_days, 0.0) / 3));
-    member.plan = account.plan;
     return member;
 }
 
@@ -120,16 +89,10 @@ using Features = std::array<double, evidence_kinds>;
 class Scorer {
   public:
     Scorer(std::span<const AccountState> accounts, const PastUse& past, const ClusterOptions& options)
-        : options_(options) {
-        members_.reserve(accounts.size());
-        for (std::size_t i = 0; i < accounts.size(); ++i) {
-            if (accounts[i].window.requests < options.min_requests) {
-                members_.emplace_back();
-                continue;
-            }
-            members_.push_back(member_of(accounts[i], past));
-            by_plan_[accounts[i].plan].push_back(static_cast<std::uint32_t>(i));
-        }
+        : accounts_(accounts), past_(past), options_(options), places_(accounts.size(), 0) {
+        for (std::size_t i = 0; i < accounts.size(); ++i)
+            if (accounts[i].window.requests >= options.links.min_requests)
+                by_plan_[accounts[i].plan].push_back(static_cast<std::uint32_t>(i));
     }
 
     // Larger is more suspicious, in all.
@@ -140,7 +103,7 @@ class Scorer {
         std::vector<double> first;
         std::vector<double> volume;
         for (const std::uint32_t i : members) {
-            const Member& member = members_[i];
+            const Member& member = member_at(i);
             for (std::size_t k = 0; k < evidence_kinds; ++k) out[k] += member.mean[k] / n;
             labels[0].push_back(member.parameters);
             labels[1].push_back(member.payment);
@@ -160,11 +123,12 @@ class Scorer {
     }
 
     void score(Cluster& cluster) {
-        const std::size_t n = cluster.members.size();
-        const Moments& null = null_of(n, majority_plan(cluster.members));
-        const Features seen = features(cluster.members, cluster.members.front());
+        const std::vector<std::uint32_t> members = thinned(cluster.members);
+        const std::size_t n = members.size();
+        const Moments& null = null_of(n, majority_plan(members));
+        const Features seen = features(members, members.front());
         // A set between two of the drawn sizes has that much less spread than the smaller.
-        const double shrink = std::sqrt(static_cast<double>(std::bit_floor(n)) / static_cast<double>(n));
+        const double shrink = std::sqrt(static_cast<double>(drawn_size(n)) / static_cast<double>(n));
         cluster.score = std::log2(1 + cluster.dispersed);
         for (std::size_t k = 0; k < evidence_kinds; ++k) {
             const double z = (seen[k] - null.mean[k]) / (null.deviation[k] * shrink);
@@ -179,6 +143,26 @@ class Scorer {
         Features mean{};
         Features deviation{};
     };
+    // Means of thousands need no more: sets are drawn of at most `largest_drawn`, clusters looked at by at
+    // most `most_members` of their accounts.
+    static constexpr std::size_t largest_drawn = 1024;
+    static constexpr std::size_t most_members = 4096;
+    static std::size_t drawn_size(std::size_t n) { return std::min(std::bit_floor(n), largest_drawn); }
+    static std::vector<std::uint32_t> thinned(const std::vector<std::uint32_t>& members) {
+        if (members.size() <= most_members) return members;
+        std::vector<std::uint32_t> out(most_members);
+        for (std::size_t i = 0; i < most_members; ++i) out[i] = members[i * members.size() / most_members];
+        return out;
+    }
+
+    const Member& member_at(std::uint32_t account) {
+        std::uint32_t& place = places_[account];
+        if (place == 0) {
+            members_.push_back(member_of(accounts_[account], past_));
+            place = static_cast<std::uint32_t>(members_.size());
+        }
+        return members_[place - 1];
+    }
 
     // The mean Jaccard index of active hours over some pairs.
     double overlap(std::span<const std::uint32_t> members, std::uint64_t stream) {
@@ -192,8 +176,10 @@ class Scorer {
             int both = 0;
             int any = 0;
             for (std::size_t w = 0; w < 3; ++w) {
-                both += std::popcount(members_[a].hours[w] & members_[b].hours[w]);
-                any += std::popcount(members_[a].hours[w] | members_[b].hours[w]);
+                const std::uint64_t one = accounts_[a].window.hours[w];
+                const std::uint64_t other = accounts_[b].window.hours[w];
+                both += std::popcount(one & other);
+                any += std::popcount(one | other);
             }
             sum += any > 0 ? static_cast<double>(both) / any : 0;
             ++pairs;
@@ -213,7 +199,7 @@ class Scorer {
 
     std::uint16_t majority_plan(std::span<const std::uint32_t> members) const {
         std::map<std::uint16_t, std::size_t> counts;
-        for (const std::uint32_t i : members) ++counts[members_[i].plan];
+        for (const std::uint32_t i : members) ++counts[accounts_[i].plan];
         return std::max_element(counts.begin(), counts.end(),
                                 [](const auto& a, const auto& b) { return a.second < b.second; })
             ->first;
@@ -221,7 +207,7 @@ class Scorer {
 
     // Of random sets of accounts on one plan: what the features of independent accounts are.
     const Moments& null_of(std::size_t n, std::uint16_t plan) {
-        const std::size_t size = std::bit_floor(n);
+        const std::size_t size = drawn_size(n);
         const auto [found, is_new] = nulls_.try_emplace({size, plan});
         Moments& moments = found->second;
         if (!is_new) return moments;
@@ -251,113 +237,29 @@ class Scorer {
         return moments;
     }
 
+    std::span<const AccountState> accounts_;
+    const PastUse& past_;
     const ClusterOptions& options_;
+    std::vector<std::uint32_t> places_;  // in members_, counted from 1; 0: not yet made
     std::vector<Member> members_;
     std::map<std::uint16_t, std::vector<std::uint32_t>> by_plan_;
     std::map<std::pair<std::size_t, std::uint16_t>, Moments> nulls_;
 };
 
-double shared_weight(const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b,
-                     const PastUse& past) {
-    double sum = 0;
-    for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
-        if (a[i] < b[j]) {
-            ++i;
-        } else if (b[j] < a[i]) {
-            ++j;
-        } else {
-            sum += weight_of(past, a[i]);
-            ++i;
-            ++j;
-        }
-    }
-    return sum;
-}
-
-// Ascending.
-std::vector<std::uint32_t> repeated_grams(const WindowStats& window) {
-    std::vector<std::uint32_t> out;
-    // What has crept in under space-saving's smallest count proves no repetition.
-    std::uint16_t smallest = UINT16_MAX;
-    for (std::size_t i = 0; i < GramTable::size; ++i) smallest = std::min(smallest, window.grams.counts[i]);
-    for (std::size_t i = 0; i < GramTable::size; ++i) {
-        const std::uint16_t count = window.grams.counts[i];
-        if (count >= 2 && count > smallest) out.push_back(window.grams.grams[i]);
-    }
-    std::sort(out.begin(), out.end());
-    return out;
-}
-
-// Joins accounts that share enough. Of a token's many accounts each meets its neighbours in the list and the
-// first few, not every other: a chain of likes is enough for a connected part.
-void link(std::span<const AccountState> accounts, const PastUse& past, const ClusterOptions& options,
-          Sets& sets) {
-    std::vector<std::vector<std::uint32_t>> tokens(accounts.size());
-    std::vector<Posting> postings;
-    std::unordered_map<std::uint64_t, std::uint32_t> payers;
-    for (std::uint32_t i = 0; i < accounts.size(); ++i) {
-        if (accounts[i].window.requests < options.min_requests) continue;
-        if (accounts[i].payment != 0) {
-            const auto [payer, is_new] = payers.try_emplace(accounts[i].payment, i);
-            if (!is_new) sets.join(payer->second, i);
-        }
-        const std::vector<std::uint32_t> repeated = repeated_grams(accounts[i].window);
-        for (const std::uint32_t token : link_tokens(accounts[i].window)) {
-            // So common that it weighs nothing.
-            if (past.of(token) >= 64) continue;
-            const bool again = std::binary_search(repeated.begin(), repeated.end(), token);
-            postings.push_back({token, i, again ? 1U : 0U});
-        }
-    }
-    std::sort(postings.begin(), postings.end(), [](const Posting& a, const Posting& b) {
-        return a.token != b.token ? a.token < b.token : a.account < b.account;
-    });
-    // Two who read the same article share its words. What links them is what two of them repeat, or several
-    // ask.
-    std::size_t kept = 0;
-    for (std::size_t begin = 0; begin < postings.size();) {
-        std::size_t end = begin;
-        std::size_t repeating = 0;
-        for (; end < postings.size() && postings[end].token == postings[begin].token; ++end)
-            repeating += postings[end].repeated;
-        if (repeating >= 2 || end - begin >= options.several) {
-            for (std::size_t i = begin; i < end; ++i) {
-                tokens[postings[i].account].push_back(postings[i].token);
-                postings[kept++] = postings[i];
-            }
-        }
-        begin = end;
-    }
-    postings.resize(kept);
-    constexpr std::size_t neighbours = 3;
-    constexpr std::size_t hubs = 2;
-    const auto meet = [&](std::uint32_t a, std::uint32_t b) {
-        if (sets.find(a) == sets.find(b)) return;
-        if (shared_weight(tokens[a], tokens[b], past) >= options.link_weight) sets.join(a, b);
-    };
-    for (std::size_t begin = 0; begin < postings.size();) {
-        std::size_t end = begin;
-        while (end < postings.size() && postings[end].token == postings[begin].token) ++end;
-        for (std::size_t i = begin; i < end; ++i) {
-            for (std::size_t j = i + 1; j < std::min(end, i + 1 + neighbours); ++j)
-                meet(postings[i].account, postings[j].account);
-            for (std::size_t j = begin; j < std::min(i, begin + hubs); ++j)
-                meet(postings[i].account, postings[j].account);
-        }
-        begin = end;
-    }
-}
-
 void describe(std::span<const AccountState> accounts, const PastUse& past, Cluster& cluster) {
     std::unordered_map<std::uint32_t, std::uint32_t> grams;
     SmallestHashes<256> pool;
     double largest = 0;
-    for (const std::uint32_t i : cluster.members) {
-        const WindowStats& window = accounts[i].window;
+    // Which grams are commonest some thousand members tell as well as a million.
+    constexpr std::size_t most_looked_at = 2048;
+    const std::size_t step = 1 + cluster.members.size() / most_looked_at;
+    for (std::size_t m = 0; m < cluster.members.size(); ++m) {
+        const WindowStats& window = accounts[cluster.members[m]].window;
         cluster.requests += window.requests;
         largest = std::max(largest, facts_of(window).distinct);
         for (const std::uint32_t text : window.pool.values)
             if (text != 0) pool.add(text);
+        if (m % step != 0) continue;
         for (std::size_t g = 0; g < GramTable::size; ++g)
             if (window.grams.counts[g] >= 2) ++grams[window.grams.grams[g]];
     }
@@ -400,12 +302,6 @@ void describe(std::span<const AccountState> accounts, const PastUse& past, Clust
 
 }  // namespace
 
-std::uint32_t text_token(std::uint32_t pool_hash) {
-    // Apart from grams.
-    const std::uint32_t token = pool_hash * 0x9e3779b1U ^ 0x5bd1e995U;
-    return token == 0 ? 1 : token;
-}
-
 std::string_view evidence_name(std::size_t kind) {
     constexpr std::string_view names[evidence_kinds] = {
         "novel_scaffold", "distinct_texts", "no_follow_up", "reasoning", "parameters", "timing", "onset",
@@ -413,33 +309,13 @@ std::string_view evidence_name(std::size_t kind) {
     return kind < evidence_kinds ? names[kind] : "";
 }
 
-std::vector<std::uint32_t> link_tokens(const WindowStats& window) {
-    std::vector<std::uint32_t> out = repeated_grams(window);
-    for (const std::uint32_t gram : window.sample.values)
-        if (gram != 0) out.push_back(gram);
-    for (const std::uint32_t text : window.pool.values)
-        if (text != 0) out.push_back(text_token(text));
-    std::sort(out.begin(), out.end());
-    out.erase(std::unique(out.begin(), out.end()), out.end());
-    return out;
-}
-
 std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
-                                   const ClusterOptions& options) {
-    Sets sets(accounts.size());
-    link(accounts, past, options, sets);
-    std::map<std::uint32_t, Cluster> parts;
-    std::vector<std::uint32_t> sizes(accounts.size(), 0);
-    for (std::uint32_t i = 0; i < accounts.size(); ++i)
-        if (accounts[i].window.requests >= options.min_requests) ++sizes[sets.find(i)];
-    for (std::uint32_t i = 0; i < accounts.size(); ++i) {
-        if (accounts[i].window.requests < options.min_requests) continue;
-        const std::uint32_t root = sets.find(i);
-        if (sizes[root] >= 2) parts[root].members.push_back(i);
-    }
+                                   const TokenCounts& counts, const ClusterOptions& options) {
     Scorer scorer(accounts, past, options);
     std::vector<Cluster> out;
-    for (auto& [root, cluster] : parts) {
+    for (auto& members : connected_accounts(accounts, past, counts, options.links)) {
+        Cluster cluster;
+        cluster.members = std::move(members);
         describe(accounts, past, cluster);
         scorer.score(cluster);
         out.push_back(std::move(cluster));

@@ -110,27 +110,43 @@ void Guard::add(const store::Event& event, const std::function<void(Verdict)>& o
         window_ = window;
     }
     time_ms_ = std::max(time_ms_, event.time_ms);
-    AccountState& account = accounts_[account_of(event)];
+    const std::uint32_t number = account_of(event);
+    AccountState& account = accounts_[number];
     const auto sketch = read_sketch(event.sketch);
     const std::int64_t since = std::max<std::int64_t>(event.time_ms - window_ * options_.window_ms, 0);
     add_event(account, event, sketch ? &*sketch : nullptr, static_cast<std::size_t>(since / 3'600'000));
+    if (account.in_window == 0) return;
+    note_change(number);
+    if (!sketch || event.end == "refused") return;
+    counts_.add(*sketch, account.window, number);
+    if (counts_.is_crowded()) counts_.rebuild(accounts_);
+}
+
+void Guard::note_change(std::uint32_t number) {
+    if (is_changed_.size() < accounts_.size()) is_changed_.resize(accounts_.capacity(), false);
+    if (is_changed_[number]) return;
+    is_changed_[number] = true;
+    changed_.push_back(number);
 }
 
 void Guard::end_tick(const std::function<void(Verdict)>& on_verdict) {
-    clusters_ = find_clusters(accounts_, past_, options_.clusters);
+    clusters_ = find_clusters(accounts_, past_, counts_, options_.clusters);
     for (const Cluster& cluster : clusters_) {
         for (const std::uint32_t i : cluster.members)
             accounts_[i].best_cluster =
                 std::max(accounts_[i].best_cluster, static_cast<float>(cluster.score));
     }
-    for (AccountState& account : accounts_) {
-        if (account.in_window == 0) continue;
+    std::sort(changed_.begin(), changed_.end());
+    for (const std::uint32_t i : changed_) {
+        AccountState& account = accounts_[i];
         account.best_account =
             std::max(account.best_account, static_cast<float>(account_score(facts_of(account.window))));
         account.best_logits = std::max(account.best_logits, static_cast<float>(logits_score(account.window)));
     }
     judge_clusters(on_verdict);
     judge_accounts(on_verdict);
+    for (const std::uint32_t i : changed_) is_changed_[i] = false;
+    changed_.clear();
 }
 
 void Guard::judge_clusters(const std::function<void(Verdict)>& on_verdict) {
@@ -174,8 +190,8 @@ void Guard::judge_accounts(const std::function<void(Verdict)>& on_verdict) {
     for (const Detector detector : {Detector::account, Detector::logits}) {
         const NullDistribution& past = null(detector);
         if (past.size() == 0) continue;
-        for (AccountState& account : accounts_) {
-            if (account.in_window == 0) continue;
+        for (const std::uint32_t i : changed_) {
+            AccountState& account = accounts_[i];
             const double score = detector == Detector::account ? account.best_account : account.best_logits;
             Verdict verdict;
             verdict.p = past.p_value(score, 1);
@@ -248,15 +264,20 @@ void Guard::end_window() {
     }
     ++windows_;
     clusters_.clear();
+    counts_.clear();
+    for (const std::uint32_t i : changed_) is_changed_[i] = false;
+    changed_.clear();
 }
 
 void Guard::set_allowed(const store::ShortHash& account, bool allowed) {
+    const auto found = numbers_.find(account);
     if (!allowed) {
         allowed_.erase(account);
+        // Its scores are looked at again.
+        if (found != numbers_.end() && accounts_[found->second].in_window != 0) note_change(found->second);
         return;
     }
     allowed_.insert(account);
-    const auto found = numbers_.find(account);
     if (found != numbers_.end()) accounts_[found->second].level = 0;
 }
 

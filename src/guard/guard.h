@@ -70,7 +70,8 @@ struct GuardOptions {
 
 class Guard {
   public:
-    explicit Guard(GuardOptions options) : options_(std::move(options)) {}
+    explicit Guard(GuardOptions options)
+        : options_(std::move(options)), counts_(options_.clusters.links.several) {}
 
     // A verdict is handed over when the tick it belongs to has ended, that is with the first event after it.
     void add(const store::Event& event, const std::function<void(Verdict)>& on_verdict);
@@ -83,7 +84,6 @@ class Guard {
     void set_allowed(const store::ShortHash& account, bool allowed);
 
     [[nodiscard]] const std::vector<AccountState>& accounts() const { return accounts_; }
-    [[nodiscard]] std::vector<AccountState>& mutable_accounts() { return accounts_; }
     [[nodiscard]] const std::vector<std::string>& plans() const { return plans_; }
     [[nodiscard]] const std::vector<Cluster>& clusters() const { return clusters_; }  // of the last tick
     [[nodiscard]] const NullDistribution& null(Detector detector) const {
@@ -110,6 +110,7 @@ class Guard {
   private:
     std::uint32_t account_of(const store::Event& event);
     std::uint32_t number_of(const store::ShortHash& id);
+    void note_change(std::uint32_t number);
     void judge_clusters(const std::function<void(Verdict)>& on_verdict);
     void judge_accounts(const std::function<void(Verdict)>& on_verdict);
     Level level_of(double p, Detector detector, std::string& reason) const;
@@ -121,6 +122,9 @@ class Guard {
     std::unordered_map<std::string, std::uint16_t> plan_numbers_;
     std::unordered_set<store::ShortHash, HashOfId> allowed_;
     PastUse past_;
+    TokenCounts counts_;                  // of this window
+    std::vector<std::uint32_t> changed_;  // accounts seen since the last tick: only their own scores move
+    std::vector<bool> is_changed_;
     NullDistribution nulls_[detectors];
     std::vector<Cluster> clusters_;
     std::int64_t window_ = -1;

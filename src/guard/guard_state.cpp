@@ -159,6 +159,9 @@ Status Guard::restore(std::string_view bytes) {
             return fail(ErrorCode::format, "a guard's state with an account twice, or on no plan");
         }
     }
+    made.counts_.rebuild(made.accounts_);
+    for (std::uint32_t i = 0; i < made.accounts_.size(); ++i)
+        if (made.accounts_[i].in_window != 0) made.note_change(i);
     *this = std::move(made);
     return {};
 }

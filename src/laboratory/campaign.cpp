@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "laboratory/draws.h"
 #include "laboratory/traffic.h"
 #include "laboratory/wording.h"
 
@@ -13,11 +14,6 @@ namespace {
 constexpr std::int64_t day_ms = 86'400'000;
 constexpr std::uint64_t attacker_numbers = 1'000'000'000;  // apart from honest ones
 constexpr std::uint64_t most_keys = 10'000;
-
-template <typename T>
-const T& pick(const std::vector<T>& list, base::RandomStream& random) {
-    return list[random.below(list.size())];
-}
 
 bool is_scripted(Attack family) {
     return family == Attack::scaffold || family == Attack::slow || family == Attack::paraphrase ||

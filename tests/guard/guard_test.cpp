@@ -148,6 +148,48 @@ TEST(Guard, ComesBackFromItsStateExactly) {
     EXPECT_FALSE(two->restore(damaged));
 }
 
+// What is counted as events come leaves nobody out: parts are those of counts made anew, and of no counts.
+TEST(Links, TokenCountsMissNobody) {
+    std::vector<AccountState> accounts(400);
+    std::vector<std::string> heads;
+    base::RandomStream random(3);
+    for (int i = 0; i < 40; ++i) heads.push_back(words(random, 12));
+    LinkOptions options;
+    TokenCounts counts(options.several);
+    for (int i = 0; i < 6000; ++i) {
+        const auto who = static_cast<std::uint32_t>(random.below(accounts.size()));
+        const bool shares = who < 300 && random.below(3) != 0;
+        const std::string prompt = (shares ? heads[who / 8] : std::string()) + words(random, shares ? 8 : 20);
+        const store::Event event = event_at(begin + i * 1000, who, prompt, 1);
+        const auto sketch = read_sketch(event.sketch);
+        ASSERT_TRUE(sketch);
+        accounts[who].id = event.account;
+        add_event(accounts[who], event, &*sketch, 0);
+        counts.add(*sketch, accounts[who].window, who);
+        if (counts.is_crowded()) counts.rebuild(accounts);
+    }
+    const PastUse past;
+    const auto parts = connected_accounts(accounts, past, counts, options);
+    EXPECT_GT(parts.size(), 20U);
+    TokenCounts anew(options.several);
+    anew.rebuild(accounts);
+    EXPECT_EQ(connected_accounts(accounts, past, anew, options), parts);
+    // One holder is enough: every token is compared.
+    TokenCounts all(1);
+    all.rebuild(accounts);
+    EXPECT_EQ(connected_accounts(accounts, past, all, options), parts);
+    // And it is a filter: an account's own words are left out.
+    std::size_t kept = 0;
+    std::size_t held = 0;
+    for (const AccountState& account : accounts) {
+        for (const std::uint32_t token : link_tokens(account.window)) {
+            ++held;
+            kept += counts.may_link(token) ? 1 : 0;
+        }
+    }
+    EXPECT_LT(kept * 2, held);
+}
+
 TEST(Guard, LeavesAllowedAccountsAlone) {
     Guard guard{GuardOptions{}};
     for (std::uint64_t i = 1000; i < 1040; ++i) guard.set_allowed(name_of(i), true);

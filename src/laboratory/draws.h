@@ -1,0 +1,33 @@
+// Draws that the laboratory's files share. Knows nobody.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "base/random.h"
+#include "laboratory/traffic.h"
+
+namespace retort::laboratory {
+
+inline std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
+    return base::RandomStream(a, b).next_u64();
+}
+
+inline double log_normal(base::RandomStream& random, double median, double sigma) {
+    return median * std::exp(sigma * random.normal());
+}
+
+template <typename T>
+const T& pick(const std::vector<T>& list, base::RandomStream& random) {
+    return list[random.below(list.size())];
+}
+
+// What a tool, company, class or bureau has in common.
+struct Group {
+    base::RandomStream random;
+    Group(std::uint64_t seed, Honest kind, std::uint32_t group)
+        : random(seed, (std::uint64_t{1} << 50U) + static_cast<std::uint64_t>(kind) * 1'000'000 + group) {}
+};
+
+}  // namespace retort::laboratory
