@@ -38,14 +38,19 @@ struct GuardLabOptions {
     bool bodies = false;
 };
 
+std::string family_names() {
+    std::string out;
+    for (std::size_t f = 0; f < laboratory::attacks; ++f)
+        (out += f == 0 ? "" : ", ") += laboratory::attack_name(static_cast<laboratory::Attack>(f));
+    return out;
+}
+
 Result<laboratory::Attack> family_named(const std::string& name) {
     for (std::size_t f = 0; f < laboratory::attacks; ++f) {
         if (name == laboratory::attack_name(static_cast<laboratory::Attack>(f)))
             return static_cast<laboratory::Attack>(f);
     }
-    return fail(ErrorCode::invalid_argument,
-                "'{}' is no family of attackers: scaffold, slow, paraphrase, active, mimic, adaptive, logits",
-                name);
+    return fail(ErrorCode::invalid_argument, "'{}' is no family of attackers: {}", name, family_names());
 }
 
 // FAMILY:KEYS
@@ -226,8 +231,7 @@ void add_guard_lab(Commands& commands, CLI::App& guard) {
         ->required()
         ->type_name("FOLDER");
     lab.add_option("--campaign", options->campaigns,
-                   "an attacker, FAMILY:KEYS: scaffold, slow, paraphrase, active, mimic, adaptive, logits; "
-                   "may be repeated")
+                   "an attacker, FAMILY:KEYS: " + family_names() + "; may be repeated")
         ->type_name("FAMILY:KEYS");
     lab.add_option("--attack-day", options->attack_day,
                    "when campaigns begin; the last week's first if not given")

@@ -95,11 +95,15 @@ void add_event(AccountState& account, const store::Event& event, const PromptSke
     if (sketch != nullptr) add_sketch(window, *sketch, event.logprobs);
 }
 
+double distinct_texts(const WindowStats& window) {
+    return std::min(window.pool.distinct(), static_cast<double>(window.requests));
+}
+
 AccountFacts facts_of(const WindowStats& window) {
     AccountFacts facts;
     facts.requests = window.requests;
     if (window.requests == 0) return facts;
-    facts.distinct = std::min(window.pool.distinct(), facts.requests);
+    facts.distinct = distinct_texts(window);
     facts.distinct_share = facts.distinct / facts.requests;
     facts.single_share = window.single / facts.requests;
     facts.elicits_share = window.elicits / facts.requests;

@@ -105,6 +105,7 @@ struct AccountFacts {
     double regularity = 0;  // of the spacing: 1 / (1 + variance of ln gaps)
 };
 AccountFacts facts_of(const WindowStats& window);
+double distinct_texts(const WindowStats& window);  // of the facts this alone
 double account_score(const AccountFacts& facts);
 double logits_score(const WindowStats& window);
 

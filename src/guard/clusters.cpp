@@ -256,7 +256,7 @@ void describe(std::span<const AccountState> accounts, const PastUse& past, Clust
     for (std::size_t m = 0; m < cluster.members.size(); ++m) {
         const WindowStats& window = accounts[cluster.members[m]].window;
         cluster.requests += window.requests;
-        largest = std::max(largest, facts_of(window).distinct);
+        largest = std::max(largest, distinct_texts(window));
         for (const std::uint32_t text : window.pool.values)
             if (text != 0) pool.add(text);
         if (m % step != 0) continue;
@@ -279,7 +279,7 @@ void describe(std::span<const AccountState> accounts, const PastUse& past, Clust
         double sum = 0;
         bool cut = false;
         for (const std::uint32_t i : cluster.members) {
-            sum += facts_of(accounts[i].window).distinct;
+            sum += distinct_texts(accounts[i].window);
             cut = cut || accounts[i].window.pool.values.back() != 0;
         }
         // Members that ask much each: of what they kept, as much is shared as of all.

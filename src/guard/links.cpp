@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <thread>
 
 namespace retort::guard {
 
@@ -81,6 +82,40 @@ bool may_link(const WindowStats& window, const TokenCounts& counts) {
     for (const std::uint32_t text : window.pool.values)
         if (text != 0 && counts.may_link(text_token(text))) return true;
     return false;
+}
+
+// What may link the accounts from `begin` to before `end`.
+std::vector<Posting> postings_of(std::span<const AccountState> accounts, std::size_t begin, std::size_t end,
+                                 const PastUse& past, const TokenCounts& counts, const LinkOptions& options) {
+    std::vector<Posting> out;
+    for (std::size_t i = begin; i < end; ++i) {
+        const WindowStats& window = accounts[i].window;
+        if (window.requests < options.min_requests || !may_link(window, counts)) continue;
+        const std::vector<std::uint32_t> repeated = repeated_grams(window);
+        for (const std::uint32_t token : link_tokens(window)) {
+            // So common that it weighs nothing.
+            if (!counts.may_link(token) || past.of(token) >= 64) continue;
+            out.push_back(posting(token, static_cast<std::uint32_t>(i),
+                                  std::binary_search(repeated.begin(), repeated.end(), token)));
+        }
+    }
+    return out;
+}
+
+// By account; of many on two cores.
+std::vector<Posting> postings_of(std::span<const AccountState> accounts, const PastUse& past,
+                                 const TokenCounts& counts, const LinkOptions& options) {
+    constexpr std::size_t worth_a_thread = 100'000;
+    if (accounts.size() < worth_a_thread)
+        return postings_of(accounts, 0, accounts.size(), past, counts, options);
+    const std::size_t middle = accounts.size() / 2;
+    std::vector<Posting> second;
+    std::thread other(
+        [&] { second = postings_of(accounts, middle, accounts.size(), past, counts, options); });
+    std::vector<Posting> out = postings_of(accounts, 0, middle, past, counts, options);
+    other.join();
+    out.insert(out.end(), second.begin(), second.end());
+    return out;
 }
 
 // Joins who pay together: the first with a payment stands for all.
@@ -245,19 +280,10 @@ std::vector<std::vector<std::uint32_t>> connected_accounts(std::span<const Accou
                                                            const LinkOptions& options) {
     Sets sets(accounts.size());
     Payers payers(accounts.size());
-    std::vector<Posting> postings;
+    std::vector<Posting> postings = postings_of(accounts, past, counts, options);
     for (std::uint32_t i = 0; i < accounts.size(); ++i) {
-        const WindowStats& window = accounts[i].window;
-        if (window.requests < options.min_requests) continue;
-        if (accounts[i].payment != 0) sets.join(payers.first(accounts[i].payment, i), i);
-        if (!may_link(window, counts)) continue;
-        const std::vector<std::uint32_t> repeated = repeated_grams(window);
-        for (const std::uint32_t token : link_tokens(window)) {
-            // So common that it weighs nothing.
-            if (!counts.may_link(token) || past.of(token) >= 64) continue;
-            postings.push_back(
-                posting(token, i, std::binary_search(repeated.begin(), repeated.end(), token)));
-        }
+        if (accounts[i].window.requests >= options.min_requests && accounts[i].payment != 0)
+            sets.join(payers.first(accounts[i].payment, i), i);
     }
     sort_by_token(postings);
     keep_shared(postings, options.several);

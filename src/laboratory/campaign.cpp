@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "laboratory/campaign_published.h"
 #include "laboratory/draws.h"
 #include "laboratory/traffic.h"
 #include "laboratory/wording.h"
@@ -17,28 +18,30 @@ constexpr std::uint64_t most_keys = 10'000;
 
 bool is_scripted(Attack family) {
     return family == Attack::scaffold || family == Attack::slow || family == Attack::paraphrase ||
-           family == Attack::active || family == Attack::logits;
+           family == Attack::active || family == Attack::logits || family == Attack::persona ||
+           family == Attack::evolved || family == Attack::translated;
 }
 
 }  // namespace
 
 std::string_view attack_name(Attack family) {
-    constexpr std::string_view names[attacks] = {"scaffold", "slow",     "paraphrase", "active",
-                                                 "mimic",    "adaptive", "logits"};
+    constexpr std::string_view names[attacks] = {"scaffold", "slow",       "paraphrase", "active",
+                                                 "mimic",    "adaptive",   "logits",     "persona",
+                                                 "evolved",  "curriculum", "translated", "dialogue"};
     return names[static_cast<std::size_t>(family)];
 }
 
 bool is_design_family(Attack family) {
-    return family == Attack::scaffold || family == Attack::slow;
+    return family < Attack::persona;
 }
 
 Campaign::Campaign(const Traffic& traffic, CampaignOptions options) : traffic_(&traffic), options_(options) {
     base::RandomStream draw(traffic.options().seed ^ 0xbadU,
                             options_.number * 64 + static_cast<std::uint64_t>(options_.family));
-    const bool careful = options_.family == Attack::adaptive || options_.family == Attack::mimic;
+    const bool careful = options_.family == Attack::adaptive || options_.family == Attack::mimic ||
+                         options_.family == Attack::curriculum || options_.family == Attack::dialogue;
     const std::uint64_t base =
-        attacker_numbers +
-        (options_.number * attacks + static_cast<std::uint64_t>(options_.family)) * most_keys;
+        attacker_numbers + (options_.number * 32 + static_cast<std::uint64_t>(options_.family)) * most_keys;
     const std::uint64_t proxies = 1 + options_.keys / 4;
     const std::uint64_t payments = 1 + options_.keys / 6;
     const std::uint64_t parameters = 700 + draw.below(1000);
@@ -63,7 +66,7 @@ Campaign::Campaign(const Traffic& traffic, CampaignOptions options) : traffic_(&
 }
 
 std::string Campaign::prompt(std::uint32_t key, std::int32_t day, std::uint32_t index,
-                             std::string& system) const {
+                             bool& follow_up) const {
     const PromptLibrary& library = traffic_->library();
     const std::uint64_t seed = traffic_->options().seed ^ 0xdeadU;
     // No two campaigns have a theme in common.
@@ -103,13 +106,14 @@ std::string Campaign::prompt(std::uint32_t key, std::int32_t day, std::uint32_t 
             return perturbed(said, random, 8, pick(library.passages, random)) + " " + std::string(slot);
         }
         case Attack::logits: {
-            system.clear();
             return std::string(library.questions[(theme + key) % library.questions.size()]);
         }
-        case Attack::count:
+        default:
             break;
     }
-    return {};
+    PublishedPrompt made = published_prompt(library, options_.family, theme, slot, pool, from, random);
+    follow_up = made.follow_up;
+    return std::move(made.text);
 }
 
 std::vector<store::Event> Campaign::day(std::int32_t day) const {
@@ -148,9 +152,11 @@ std::vector<store::Event> Campaign::day(std::int32_t day) const {
                                    ? std::string(pick(library.questions, random))
                                    : habit_phrase(random) + std::string(pick(library.passages, random));
             } else {
-                request.user = prompt(k, day, i, request.system);
+                request.user = prompt(k, day, i, request.follow_up);
+                if (request.follow_up) request.messages = 3;
             }
-            if (sessions && random.uniform() < 0.3) {
+            const bool converses = options_.family == Attack::mimic || options_.family == Attack::adaptive;
+            if (converses && random.uniform() < 0.3) {
                 request.follow_up = true;
                 request.messages = 3;
                 if (!cover && options_.family == Attack::mimic)

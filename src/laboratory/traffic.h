@@ -40,12 +40,18 @@ enum class Attack : std::uint8_t {
     mimic,       // an honest mixture of prompts, sessions and parameters, no template
     adaptive,    // aged accounts, paraphrases, cover traffic, honest hours, nothing shared
     logits,      // bias maps on few prompts, logprobs where they are given
+    // After published ways of making training data; written when the detectors were frozen.
+    persona,     // one task, for somebody described anew each time (Chan et al. 2024)
+    evolved,     // seeds rewritten harder, generation by generation (Xu et al. 2023)
+    curriculum,  // a tree of subjects asked leaf by leaf, in sessions, a card a key (Li et al. 2024)
+    translated,  // a benchmark's items in other words, as after a translation there and back
+    dialogue,    // conversations that make a lesson of each answer, in sessions, a card a key
     count
 };
 inline constexpr std::size_t attacks = static_cast<std::size_t>(Attack::count);
 std::string_view attack_name(Attack family);
 
-// What was decided before detectors were tuned: these alone may be looked at for that.
+// Whose results were seen while the detectors were made; of the others none was.
 bool is_design_family(Attack family);
 
 struct Request {
@@ -126,7 +132,7 @@ class Campaign {
 
   private:
     [[nodiscard]] std::string prompt(std::uint32_t key, std::int32_t day, std::uint32_t index,
-                                     std::string& system) const;
+                                     bool& follow_up) const;
     const Traffic* traffic_;
     CampaignOptions options_;
     std::vector<Person> people_;
