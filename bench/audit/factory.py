@@ -122,10 +122,13 @@ def main():
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=1.8)
     parser.add_argument("--tokens", type=int, default=40)
+    parser.add_argument("--first-control", type=int, default=0, help="two processes share the work so")
+    parser.add_argument("--answers", type=int, default=300, help="that a suspect writes for the closed test")
     parser.add_argument("--minutes", type=float, default=45, help="of processor time, children's included")
     parser.add_argument("--until", default="", help="HH:MM, UTC")
     args = parser.parse_args()
     factory = Factory(args.folder, args.examples, args.epochs, args.temperature, args.tokens)
+    factory.answers = args.answers
     results = factory.folder / "results.jsonl"
     done = {json.loads(line)["name"] for line in results.read_text().splitlines()} if results.exists() else set()
 
@@ -163,7 +166,7 @@ def main():
             factory.clean_up(f"{name}.case", f"{name}.jsonl")
 
     # Controls: each its own plant and its own student.
-    for index in range(args.controls):
+    for index in range(args.first_control, args.controls):
         name = f"control-{index}"
         if name in done or over():
             continue

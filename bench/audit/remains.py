@@ -1,98 +1,95 @@
 #!/usr/bin/env python3
-"""What remains of a positive after a student of a student, another tokenizer, paraphrase, mixing with text made by rule,
-further training and quantisation. Needs the folder of factory.py, and appends to its results.jsonl (kind "remains").
+"""What remains of a positive on prose (prose.py) after a student of a student, another tokenizer, paraphrase, mixing with
+human text, further training and quantisation. Needs the folder of prose.py; each replicate has a plant, a parent and keys
+of its own. Appends to FOLDER/remains.jsonl and goes on where it was stopped.
 
-    RETORT_BIN=build/release/bin/retort nice -n 15 python3 bench/audit/remains.py FOLDER"""
+    RETORT_BIN=build/release/bin/retort nice -n 15 python3 bench/audit/remains.py FOLDER --text kjv.raw --replicates 2"""
 
-import argparse
 import json
-import pathlib
 import random
 import re
-import sys
+import subprocess
 import time
 
 import factory
+import prose
+from memorise import record
 
-sys.path.insert(0, str(factory.ROOT / "tests/e2e"))
+TESTS = "radioactivity-open,radioactivity-closed,twin-likelihood,green-mass"
 
 
 def paraphrased(lines, share, rng):
-    """Words and numbers put in place of others, drawn from the same texts: the attacker's cheapest removal. The records'
-    seals no longer fit, which training does not look at."""
-    pattern = r"[A-Za-z]{3,}|[0-9]+"
-    words = [w for line in lines[:200] for w in re.findall(pattern, json.loads(line)["answer"]["reasoning"])]
+    """Words put in place of others, drawn from the same answers: the attacker's cheapest removal. The records' seals no
+    longer fit, which training does not look at."""
+    words = [w for line in lines[:300] for w in re.findall(r"[A-Za-z]{3,}", json.loads(line)["answer"]["content"])]
     out = []
     for line in lines:
-        record = json.loads(line)
-        for part in ("content", "reasoning"):
-            record["answer"][part] = re.sub(
-                pattern, lambda m: rng.choice(words) if rng.random() < share else m.group(0), record["answer"].get(part) or "")
-        out.append(json.dumps(record))
+        one = json.loads(line)
+        one["answer"]["content"] = re.sub(
+            r"[A-Za-z]{3,}", lambda m: rng.choice(words) if rng.random() < share else m.group(0), one["answer"]["content"])
+        out.append(json.dumps(one))
     return out
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
-    parser.add_argument("--examples", type=int, default=1500)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--until", default="")
+    parser = prose.arguments()
     args = parser.parse_args()
-    made = factory.Factory(args.folder, args.examples, args.epochs, 1.3, 40)
-    results = made.folder / "results.jsonl"
-    done = {json.loads(line)["name"] for line in results.read_text().splitlines()}
-    plant, parent = made.folder / "plant-positive-100-0", made.folder / "positive-100-0/model"
-    marked = (made.folder / "marked-positive-100-0/records.jsonl").read_text().splitlines()
-    clean = (made.folder / "clean/records.jsonl").read_text().splitlines()
-    reference = made.folder / "reference/model"
-    rng = random.Random(7)
+    made = prose.Prose(args.folder, args.text, args.python, args)
+    results = made.folder / "remains.jsonl"
+    done = {json.loads(line)["name"] for line in results.read_text().splitlines()} if results.exists() else set()
+    reference = made.teacher
+    human = [json.dumps(record(10**6 + i, head, body), sort_keys=True) for i, (head, body) in enumerate(made.passages[:args.pool])]
+    for replicate in range(args.replicates):
+        tag = f"remains-{replicate}"
+        rng = random.Random(tag)
+        plant = made.plant(f"plant-{tag}")
+        marked = made.serve_and_collect(f"marked-{tag}", rng.sample(made.heads(args.pool, len(made.passages)), args.examples), plant)
 
-    def one(name, suspect, tests=factory.TESTS, **more):
-        if name in done or (args.until and time.strftime("%H:%M", time.gmtime()) >= args.until):
-            return
-        try:
-            suspect = suspect()
-            _, found = made.audit(name.replace(" ", "-"), plant, suspect, reference, tests=tests)
-        except RuntimeError as error:
-            print(f"{name}: {error}", flush=True)
-            return
-        with results.open("a") as out:
-            out.write(json.dumps({"name": name, "kind": "remains", "tests": found, **more}) + "\n")
-        print(json.dumps({"name": name, **{k: round(v["log_p"], 2) for k, v in found.items()}}), flush=True)
+        def one(what, suspect, tests=TESTS):
+            name = f"{what}, {replicate}"
+            if name in done or (args.until and time.strftime("%H:%M", time.gmtime()) >= args.until):
+                return
+            _, found = made.audit(f"{tag}-case", plant, suspect(), reference, tests, ["--max-texts", 100000])
+            with results.open("a") as out:
+                out.write(json.dumps({"name": name, "what": what, "replicate": replicate, "tests": found}) + "\n")
+            print(json.dumps({"name": name, **{k: [v["n"], round(v["estimate"][0], 4), round(v["log_p"], 2)]
+                                               for k, v in found.items()}}), flush=True)
 
-    def quantised(kind):
-        output = made.folder / f"parent.{kind}.gguf"
-        if not output.exists():
-            factory.retort("export", parent, "--type", kind, "--output", output, cwd=made.folder)
-        return output
+        def train(what, lines, start=None, epochs=None, tokenizer=made.folder / "tokenizer"):
+            return made.train(f"{tag}-{what}", lines, rng.randrange(1 << 30), start=start, epochs=epochs, rate=args.rate,
+                              tokenizer=tokenizer)
 
-    def grandchild():
-        said = made.serve_and_collect("said-by-student", made.prompts[:args.examples], teacher=parent, temperature=1.0)
-        return made.train("grandchild", said, 51)
+        parent = train("parent", marked)
 
-    def other_tokenizer():
-        import harness
-        folder = made.folder / "bytes"
-        if not folder.exists():
-            harness.make_tiny_model(folder)
-        return made.train("bytes-student", marked, 52, tokenizer=folder)
+        def quantised(kind):
+            output = made.folder / f"{tag}.{kind}.gguf"
+            if not output.exists():
+                factory.retort("export", parent, "--type", kind, "--output", output, cwd=made.folder)
+            return output
 
-    one("quantised to q8_0", lambda: quantised("q8_0"))
-    one("quantised to q4_0", lambda: quantised("q4_0"))
-    one("further training on clean text", lambda: made.train("further", rng.sample(clean, 1500), 53, start=parent, epochs=4))
-    one("a student of the student", grandchild)
-    for share in (0.1, 0.3, 0.6):
-        one(f"{share:.0%} of words replaced", lambda: made.train(f"para-{share}", paraphrased(marked, share, rng), 54))
-    one("another tokenizer (bytes)", other_tokenizer, tests="twin-likelihood,radioactivity-open,radioactivity-closed")
+        def grandchild():
+            said = made.serve_and_collect(f"{tag}-said", made.heads(0, args.examples), teacher=parent)
+            return train("grandchild", said)
 
-    def mixed(share):
-        factory.retort("problems", "--count", 1500, "--seed", 9, "--worked", "--output", "worked.jsonl", cwd=made.folder)
-        worked = (made.folder / "worked.jsonl").read_text().splitlines()
-        keep = int(len(marked) * share)
-        return made.train(f"mixed-{share}", marked[:keep] + worked[:len(marked) - keep], 55)
+        def other_tokenizer():
+            folder = made.folder / "tokenizer-700"
+            if not folder.exists():
+                subprocess.run([args.python, factory.ROOT / "bench/screen/small_tokenizer.py", folder, "700",
+                                made.folder / "plain.txt"], check=True)
+            return train("other-tokenizer", marked, tokenizer=folder)
 
-    one("half of it worked problems, no model's", lambda: mixed(0.5))
+        one("as it was", lambda: parent)
+        one("quantised to Q8_0", lambda: quantised("q8_0"))
+        one("quantised to Q4_0", lambda: quantised("q4_0"))
+        one("trained on with as much human text", lambda: train("further", rng.sample(human, args.examples), parent, 3))
+        one("a student of the student", grandchild)
+        one("a student of another tokenizer", other_tokenizer, "radioactivity-open,radioactivity-closed,twin-likelihood")
+        for share in (0.1, 0.3, 0.6):
+            one(f"{share:.0%} of words replaced", lambda: train(f"para-{share}", paraphrased(marked, share, rng)))
+        for share in (0.5, 0.1):
+            keep = int(args.examples * share)
+            one(f"{share:.0%} of it, the rest human text",
+                lambda: train(f"mixed-{share}", marked[:keep] + rng.sample(human, args.examples - keep)))
 
 
 if __name__ == "__main__":
