@@ -4,7 +4,6 @@
 #include <boost/asio/connect.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <map>
 #include <optional>
@@ -48,14 +47,10 @@ struct Pool {
     std::map<std::string, std::vector<std::unique_ptr<Connection>>, std::less<>> idle;
 };
 
-class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
+class Call : public AsyncCall, public Timed, public std::enable_shared_from_this<Call> {
   public:
     Call(Loop& loop, AsyncRequest request, AsyncHandlers handlers)
-        : loop_(loop),
-          request_(std::move(request)),
-          handlers_(std::move(handlers)),
-          resolver_(loop.context),
-          timer_(loop.context) {
+        : loop_(loop), request_(std::move(request)), handlers_(std::move(handlers)), resolver_(loop.context) {
         message_ = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method, request_.url.target,
                                request_.url.authority());
         for (const auto& [name, value] : request_.headers) {
@@ -67,6 +62,7 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
     }
 
     void start() {
+        loop_.watch_time(*this);
         auto& idle = pool().idle[request_.url.origin()];
         if (!idle.empty()) {
             connection_ = std::move(idle.back());
@@ -77,6 +73,8 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
         connect();
     }
 
+    void expired() override { finish(failed(fmt::format("timed out after {:g} s", allowed_seconds))); }
+    std::shared_ptr<Timed> held() override { return shared_from_this(); }
     void cancel() override { finish(fail(ErrorCode::cancelled, "cancelled")); }
 
   private:
@@ -87,16 +85,6 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
         return *static_cast<Pool*>(loop_.attached.get());
     }
 
-    void wait(double seconds) {
-        timer_.expires_after(
-            std::chrono::duration_cast<asio::steady_timer::duration>(std::chrono::duration<double>(seconds)));
-        timer_.async_wait([self = shared_from_this(), seconds](const Failure& error) {
-            if (error || self->ended_ || self->timer_.expiry() > asio::steady_timer::clock_type::now())
-                return;
-            self->finish(self->failed(fmt::format("timed out after {:g} s", seconds)));
-        });
-    }
-
     [[nodiscard]] Status failed(std::string_view what) const {
         return fail(ErrorCode::network, "{}: {}", request_.url.origin(), what);
     }
@@ -104,7 +92,7 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
     void connect() {
         reused_ = false;
         connection_ = std::make_unique<Connection>(loop_.context);
-        wait(request_.connect_seconds);
+        expires_after(request_.connect_seconds);
         resolver_.async_resolve(
             request_.url.host, std::to_string(request_.url.port),
             [self = shared_from_this()](const Failure& error, const tcp::resolver::results_type& found) {
@@ -135,12 +123,11 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
     }
 
     void write() {
-        if (!reused_) timer_.cancel();
         parser_.emplace();
         parser_->body_limit(max_body);
         parser_->eager(true);
         if (request_.method == "HEAD") parser_->skip(true);
-        wait(request_.quiet_seconds);
+        expires_after(request_.quiet_seconds);
         const auto written = [self = shared_from_this()](const Failure& error, std::size_t) {
             if (self->ended_) return;
             if (error) return self->lost(error);
@@ -203,7 +190,7 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
             body.clear();
         }
         if (parser_->is_done()) return finish({});
-        wait(request_.quiet_seconds);
+        expires_after(request_.quiet_seconds);
         read();
     }
 
@@ -216,7 +203,7 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
     void finish(const Status& status) {
         if (ended_) return;
         ended_ = true;
-        timer_.cancel();
+        unlink();
         resolver_.cancel();
         if (status && parser_->keep_alive() && connection_->buffer.size() == 0) {
             auto& idle = pool().idle[request_.url.origin()];
@@ -235,7 +222,6 @@ class Call : public AsyncCall, public std::enable_shared_from_this<Call> {
     AsyncHandlers handlers_;
     std::string message_;
     tcp::resolver resolver_;
-    asio::steady_timer timer_;
     std::unique_ptr<Connection> connection_;
     std::optional<Parser> parser_;
     bool reused_ = false;

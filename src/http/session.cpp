@@ -16,7 +16,8 @@ namespace asio = boost::asio;
 
 namespace {
 constexpr std::size_t linger_bytes = std::size_t{16} << 20U;
-constexpr auto linger_time = std::chrono::seconds(2);
+constexpr double linger_seconds = 2;
+constexpr auto tick_interval = std::chrono::milliseconds(100);
 constexpr std::size_t watch_bytes = 4096;
 // An answer that takes longer than one to two of these has its client watched. Most are over before, and
 // watching costs a system call and a completion each.
@@ -27,9 +28,34 @@ std::chrono::nanoseconds seconds(double value) {
 }
 }  // namespace
 
+void Loop::watch_time(Timed& what) {
+    timed.push_back(what);
+    if (std::exchange(ticking, true)) return;
+    tick_timer.expires_after(tick_interval);
+    tick_timer.async_wait([this](const boost::system::error_code& error) { tick(!error); });
+}
+
+void Loop::tick(bool go_on) {
+    ticking = false;
+    if (!go_on) return;
+    const auto now = Timed::Clock::now();
+    std::vector<std::shared_ptr<Timed>> late;
+    for (Timed& each : timed) {
+        if (each.deadline <= now) late.push_back(each.held());
+    }
+    for (const auto& each : late) {
+        if (each->is_linked()) each->expired();
+    }
+    if (timed.empty()) return;
+    ticking = true;
+    tick_timer.expires_after(tick_interval);
+    tick_timer.async_wait([this](const boost::system::error_code& error) { tick(!error); });
+}
+
 Session::Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state, asio::ip::tcp::socket socket)
     : loop_(std::move(loop)), state_(std::move(state)), stream_(std::move(socket)) {
     loop_->sessions.insert(this);
+    loop_->watch_time(*this);
 }
 
 Session::~Session() {
@@ -47,7 +73,7 @@ void Session::run() {
 
 void Session::shake_hands() {
     tls_.emplace(stream_, *tls_context_);
-    stream_.expires_after(seconds(state_->options.handshake_seconds));
+    expires_after(state_->options.handshake_seconds);
     tls_->async_handshake(asio::ssl::stream_base::server, [self = shared_from_this()](const Error& error) {
         if (self->closed_) return;
         if (error) return self->close();
@@ -63,7 +89,7 @@ void Session::read_header() {
     parser_.emplace();
     parser_->header_limit(static_cast<std::uint32_t>(state_->options.max_header_bytes));
     parser_->body_limit(state_->options.max_body_bytes);
-    stream_.expires_after(seconds(state_->options.idle_seconds));
+    expires_after(state_->options.idle_seconds);
     with_stream([this](auto& stream) {
         beast::http::async_read_header(
             stream, buffer_, *parser_,
@@ -77,7 +103,7 @@ void Session::on_header(const Error& error) {
     answering_ = true;
     if (beast::iequals(parser_->get()[beast::http::field::expect], "100-continue") && !parser_->is_done()) {
         constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
-        stream_.expires_after(seconds(state_->options.write_seconds));
+        expires_after(state_->options.write_seconds);
         with_stream([this, go_on](auto& stream) {
             asio::async_write(stream, asio::buffer(go_on),
                               [self = shared_from_this()](const Error& failed, std::size_t) {
@@ -99,7 +125,7 @@ void Session::on_header(const Error& error) {
 }
 
 void Session::read_body() {
-    stream_.expires_after(seconds(state_->options.body_seconds));
+    expires_after(state_->options.body_seconds);
     with_stream([this](auto& stream) {
         beast::http::async_read(
             stream, buffer_, *parser_,
@@ -110,7 +136,7 @@ void Session::read_body() {
 void Session::on_request(const Error& error) {
     if (closed_) return;
     if (error) return refuse(error);
-    stream_.expires_never();
+    expires_never();
     auto message = parser_->release();
     ServerRequest request;
     request.method = std::string(message.method_string());
@@ -242,7 +268,7 @@ void Session::write_queued() {
     std::vector<asio::const_buffer> buffers;
     buffers.reserve(writing_.size());
     for (const std::string& piece : writing_) buffers.emplace_back(asio::buffer(piece));
-    stream_.expires_after(seconds(state_->options.write_seconds));
+    expires_after(state_->options.write_seconds);
     with_stream([&](auto& stream) {
         asio::async_write(stream, buffers,
                           [self = shared_from_this()](const Error& error, std::size_t count) {
@@ -257,7 +283,7 @@ void Session::on_written(const Error& error) {
     if (closed_) return;
     if (error) return close();
     if (!queue_.empty()) return write_queued();
-    stream_.expires_never();
+    expires_never();
     if (last_queued_) answer_ended();
 }
 
@@ -274,7 +300,7 @@ void Session::answer_ended() {
 void Session::linger() {
     Error ignored;
     stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-    stream_.expires_after(linger_time);
+    expires_after(linger_seconds);
     buffer_.clear();
     stream_.async_read_some(buffer_.prepare(16UL * 1024),
                             [self = shared_from_this()](const Error& error, std::size_t count) {
@@ -296,6 +322,7 @@ void Session::close() {
     if (closed_) return;
     closed_ = true;
     loop_->sessions.erase(this);
+    unlink();
     if (idle_timer_) idle_timer_->cancel();
     Error ignored;
     stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);

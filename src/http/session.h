@@ -6,6 +6,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/intrusive/list.hpp>
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -21,6 +23,27 @@ namespace retort::http {
 
 class Session;
 
+// What ends by itself when its time is over. Looked at ten times a second rather than by a timer each, which
+// would cost every request several timers set, cancelled and completed.
+struct Timed : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point deadline = Clock::time_point::max();
+    double allowed_seconds = 0;  // how long that was
+
+    void expires_after(double seconds) {
+        allowed_seconds = seconds;
+        deadline = Clock::now() +
+                   std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    }
+    void expires_never() { deadline = Clock::time_point::max(); }
+    Timed() = default;
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+    virtual ~Timed() = default;
+    virtual void expired() = 0;
+    virtual std::shared_ptr<Timed> held() = 0;
+};
+
 // An event loop of its own, so that what belongs to a connection needs no locks. Sessions keep it alive.
 struct Loop {
     boost::asio::io_context context{1};
@@ -30,6 +53,13 @@ struct Loop {
     // Once in a while, as long as answers are being made that nobody watches.
     boost::asio::steady_timer sweep_timer{context};
     bool sweeping = false;
+    // Linked in and out on the loop's thread only.
+    boost::intrusive::list<Timed, boost::intrusive::constant_time_size<false>> timed;
+    boost::asio::steady_timer tick_timer{context};
+    bool ticking = false;
+
+    void watch_time(Timed& what);
+    void tick(bool go_on);
     std::shared_ptr<void> attached;  // what else lives on this thread and goes before the context
 };
 
@@ -55,11 +85,11 @@ struct ServerState {
 
 class Exchange;
 
-class Session : public std::enable_shared_from_this<Session> {
+class Session : public Timed, public std::enable_shared_from_this<Session> {
   public:
     Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state,
             boost::asio::ip::tcp::socket socket);
-    ~Session();
+    ~Session() override;
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
@@ -67,6 +97,8 @@ class Session : public std::enable_shared_from_this<Session> {
     // When the server drains: closes now if no request is being answered, else after the answer.
     void drain();
     void close();
+    void expired() override { close(); }
+    std::shared_ptr<Timed> held() override { return shared_from_this(); }
 
   private:
     friend class Exchange;
