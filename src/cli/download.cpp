@@ -57,7 +57,8 @@ struct Chain {
 // Follows redirects here rather than in the client: the first answer carries the file's hash, and credentials
 // must not reach another origin. `headers` are for the first origin, `range` for all.
 Result<Chain> get(const std::string& url, const http::Headers& headers, const http::Headers& range,
-                  const http::StreamHandlers& handlers, std::uint64_t max_body_bytes) {
+                  const http::StreamHandlers& handlers, std::uint64_t max_body_bytes,
+                  bool outside_only = false) {
     Chain chain;
     RETORT_TRY(http::Url at, http::parse_url(url));
     const std::string origin = at.origin();
@@ -67,6 +68,7 @@ Result<Chain> get(const std::string& url, const http::Headers& headers, const ht
         request.max_redirects = 0;
         request.max_body_bytes = max_body_bytes;
         request.cancelled = base::interrupted;
+        request.outside_only = outside_only;
         if (at.origin() == origin) request.headers = headers;
         for (const auto& [name, value] : range) request.headers.add(name, value);
         RETORT_TRY(chain.response, client().send(request, handlers));
@@ -74,7 +76,13 @@ Result<Chain> get(const std::string& url, const http::Headers& headers, const ht
         std::erase(etag, '"');
         if (is_sha256(etag)) chain.linked_sha256 = lower_hex(etag);
         if (!is_redirect(chain.response.status)) return chain;
-        RETORT_TRY(at, http::resolve_url(at, chain.response.headers.get("location")));
+        RETORT_TRY(http::Url next, http::resolve_url(at, chain.response.headers.get("location")));
+        if (at.tls && !next.tls) {
+            return fail(ErrorCode::network, "{} redirects to {}, from https to http: not followed",
+                        at.origin(), next.origin());
+        }
+        outside_only = outside_only || !chain.response.inside;
+        at = std::move(next);
     }
     return fail(ErrorCode::network, "{}: more than {} redirects", url, max_redirects);
 }
@@ -269,8 +277,8 @@ class Transfer {
             if (progress_) progress_->update(partial_.size() / 1'000'000);
             return {};
         };
-        RETORT_TRY(const Chain chain,
-                   get(request_.url, request_.headers, range, handlers, std::uint64_t{1} << 20U));
+        RETORT_TRY(const Chain chain, get(request_.url, request_.headers, range, handlers,
+                                          std::uint64_t{1} << 20U, request_.outside_only));
         if (!chain.linked_sha256.empty()) linked_sha256_ = chain.linked_sha256;
         status = chain.response.status;
         if (status == 416) {
@@ -347,7 +355,8 @@ Result<FetchedText> fetch_text(const std::string& url, const http::Headers& head
         const int status = chain ? chain->response.status : 0;
         if (status == 200) {
             return FetchedText{std::move(chain->response.body),
-                               std::string(chain->response.headers.get("content-type")), chain->response.url};
+                               std::string(chain->response.headers.get("content-type")), chain->response.url,
+                               chain->response.inside};
         }
         auto error =
             chain ? status_error(url, chain->response) : tl::make_unexpected(std::move(chain.error()));

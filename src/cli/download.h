@@ -14,11 +14,13 @@ namespace retort::cli {
 struct FetchedText {
     std::string body;
     std::string content_type;
-    std::string url;  // after redirects: what relative links in the body refer to
+    std::string url;      // after redirects: what relative links in the body refer to
+    bool inside = false;  // it came from an address inside: where a mirror of the house is, links may lead
 };
 
 // GET; a status other than 200 is an error that names the URL, the status and what to do about it. Headers of
-// the request go to the first origin only, never to one that it redirects to.
+// the request go to the first origin only, never to one that it redirects to. A server outside cannot
+// redirect to an address inside, nor one with https to http.
 Result<FetchedText> fetch_text(const std::string& url, const http::Headers& headers, std::size_t max_bytes);
 
 struct DownloadRequest {
@@ -28,6 +30,7 @@ struct DownloadRequest {
     std::string sha256;       // empty: whatever comes, unless the server states one (x-linked-etag)
     std::uint64_t bytes = 0;  // 0: not known
     bool quiet = false;
+    bool outside_only = false;  // the URL is a server's word, not the user's
 };
 
 struct Downloaded {

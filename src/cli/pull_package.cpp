@@ -86,6 +86,7 @@ Result<std::string> fetch_from_index(const std::string& index, const Package& pa
     request.headers = url.origin() == base.origin() ? headers : http::Headers();
     request.sha256 = file.sha256;
     request.quiet = quiet;
+    request.outside_only = !page.inside;
     if (file.sha256.empty()) spdlog::warn("{}: the index gives no sha256 for it", file.filename);
     RETORT_CHECK(download(request));
     return name;

