@@ -33,6 +33,9 @@ struct KeysOptions {
     std::int64_t days = 0;
     double grace_hours = 24;
     bool forget = false;
+    bool csv = false;
+    std::int64_t since = 0;
+    std::int64_t until = 0;
 };
 
 // An open store, for as long as a command runs.
@@ -171,10 +174,16 @@ Status show_usage(const KeysOptions& options, const CommonOptions& common, store
 }
 
 Status export_events(const KeysOptions& options) {
-    return store::read_events(options.file, [](const store::Event& event) -> Status {
-        const std::string line = store::event_json(event);
+    const auto write = [](const std::string& line) -> Status {
         if (std::fwrite(line.data(), 1, line.size(), stdout) == line.size()) return {};
         return fail(ErrorCode::io, "cannot write to standard output");
+    };
+    if (options.csv) RETORT_CHECK(write(store::event_csv_header()));
+    return store::read_events(options.file, [&](const store::Event& event) -> Status {
+        if (event.time_ms < options.since * 1000 ||
+            (options.until > 0 && event.time_ms >= options.until * 1000))
+            return {};
+        return write(options.csv ? store::event_csv(event) : store::event_json(event));
     });
 }
 
@@ -384,10 +393,17 @@ void add_keys(Commands& commands) {
                     });
     backup.add_option("file", options->file, "the copy")->required()->type_name("FILE");
     CLI::App& events =
-        commands.add_nested(keys, "events", "export an event log as JSON lines",
-                            {"retort keys events retort.db.events > events.jsonl"},
+        commands.add_nested(keys, "events", "export an event log as JSON lines or as comma-separated values",
+                            {"retort keys events retort.db.events > events.jsonl",
+                             "retort keys events retort.db.events --csv --since $(date -d yesterday +%s) > "
+                             "events.csv"},
                             [options](const CommonOptions&) { return export_events(*options); });
     events.add_option("folder", options->file, "the log")->required()->type_name("FOLDER");
+    events.add_flag("--csv", options->csv, "comma-separated values with a line of names, a type a column");
+    events.add_option("--since", options->since, "only events from this time on, in Unix seconds")
+        ->type_name("TIME");
+    events.add_option("--until", options->until, "only events before this time, in Unix seconds; 0: all")
+        ->type_name("TIME");
 }
 
 }  // namespace retort::cli

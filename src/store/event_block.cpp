@@ -196,38 +196,78 @@ Result<std::vector<Event>> read_block(std::string_view payload) {
     return events;
 }
 
+namespace {
+
+nlohmann::ordered_json fields_of(const Event& event) {
+    return {{"time_ms", event.time_ms},
+            {"request_id", event.request_id},
+            {"account", hash_or_empty(event.account)},
+            {"key", hash_or_empty(event.key)},
+            {"address", hash_or_empty(event.address)},
+            {"user_agent", hash_or_empty(event.user_agent)},
+            {"method", event.method},
+            {"route", event.route},
+            {"model", event.model},
+            {"status", event.status},
+            {"end", event.end},
+            {"code", event.code},
+            {"stream", event.stream},
+            {"logprobs", event.logprobs},
+            {"logit_bias", event.logit_bias},
+            {"prompt_tokens", event.prompt_tokens},
+            {"cached_tokens", event.cached_tokens},
+            {"completion_tokens", event.completion_tokens},
+            {"reasoning_tokens", event.reasoning_tokens},
+            {"cost", event.cost},
+            {"first_byte_us", event.first_byte_us},
+            {"total_us", event.total_us},
+            {"parameters", fmt::format("{:016x}", event.parameters)},
+            {"messages", event.messages},
+            {"body", event.body},
+            {"plan", event.plan},
+            {"payment", hash_or_empty(event.payment)},
+            {"sketch", base::to_hex(std::span(reinterpret_cast<const std::uint8_t*>(event.sketch.data()),
+                                              event.sketch.size()))}};
+}
+
+// RFC 4180: what could be taken for the end of a field or of a line stands in quotes.
+std::string csv_field(const std::string& text) {
+    if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"') out += '"';
+        out += c;
+    }
+    return out + "\"";
+}
+
+}  // namespace
+
 std::string event_json(const Event& event) {
-    const nlohmann::ordered_json json = {
-        {"time_ms", event.time_ms},
-        {"request_id", event.request_id},
-        {"account", hash_or_empty(event.account)},
-        {"key", hash_or_empty(event.key)},
-        {"address", hash_or_empty(event.address)},
-        {"user_agent", hash_or_empty(event.user_agent)},
-        {"method", event.method},
-        {"route", event.route},
-        {"model", event.model},
-        {"status", event.status},
-        {"end", event.end},
-        {"code", event.code},
-        {"stream", event.stream},
-        {"logprobs", event.logprobs},
-        {"logit_bias", event.logit_bias},
-        {"prompt_tokens", event.prompt_tokens},
-        {"cached_tokens", event.cached_tokens},
-        {"completion_tokens", event.completion_tokens},
-        {"reasoning_tokens", event.reasoning_tokens},
-        {"cost", event.cost},
-        {"first_byte_us", event.first_byte_us},
-        {"total_us", event.total_us},
-        {"parameters", fmt::format("{:016x}", event.parameters)},
-        {"messages", event.messages},
-        {"body", event.body},
-        {"plan", event.plan},
-        {"payment", hash_or_empty(event.payment)},
-        {"sketch", base::to_hex(std::span(reinterpret_cast<const std::uint8_t*>(event.sketch.data()),
-                                          event.sketch.size()))}};
-    return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    return fields_of(event).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string event_csv_header() {
+    std::string out;
+    const nlohmann::ordered_json fields = fields_of({});
+    for (const auto& [name, value] : fields.items()) (out += out.empty() ? "" : ",") += name;
+    return out + "\n";
+}
+
+std::string event_csv(const Event& event) {
+    std::string out;
+    const nlohmann::ordered_json fields = fields_of(event);
+    for (const auto& [name, value] : fields.items()) {
+        if (name != "time_ms") out += ',';
+        // As JSON has it: invalid UTF-8 replaced.
+        out +=
+            value.is_string()
+                ? csv_field(nlohmann::json::parse(
+                                value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace))
+                                .get<std::string>())
+                : value.dump();
+    }
+    return out + "\n";
 }
 
 }  // namespace retort::store

@@ -14,7 +14,6 @@ namespace fs = std::filesystem;
 
 namespace {
 constexpr std::string_view extension = ".events";
-constexpr double retention_poll_seconds = 600;
 constexpr std::size_t max_recent = 1000;
 constexpr std::uintmax_t recent_read_bytes = std::uintmax_t{8} << 20U;  // of old files, at the start
 }  // namespace
@@ -87,7 +86,7 @@ void EventLog::run() {
 }
 
 Status EventLog::write(const std::vector<Event>& events) {
-    if (!journal_ || journal_bytes_ > options_.file_bytes) {
+    if (!journal_ || journal_bytes_ > options_.file_bytes || is_full_age()) {
         // Names sort as their times, two files of one millisecond too; the end tells servers of one folder
         // apart.
         last_stamp_ = std::max<std::int64_t>(base::unix_milliseconds(), last_stamp_ + 1);
@@ -97,12 +96,17 @@ Status EventLog::write(const std::vector<Event>& events) {
                    base::Journal::open(path, [](std::string_view) { return Status(); }));
         journal_ = std::make_unique<base::Journal>(std::move(journal));
         journal_bytes_ = 0;
+        journal_since_ = base::monotonic_seconds();
     }
     if (events.empty()) return {};
     const std::string block = write_block(events);
     RETORT_CHECK(journal_->append(block));
     journal_bytes_ += static_cast<std::int64_t>(block.size());
     return journal_->sync();
+}
+
+bool EventLog::is_full_age() const {
+    return base::monotonic_seconds() - journal_since_ > options_.file_seconds;
 }
 
 void EventLog::remember(const std::vector<Event>& events) {
@@ -141,9 +145,11 @@ std::vector<Event> EventLog::recent() const {
 
 void EventLog::remove_old() {
     if (options_.retention_seconds <= 0 ||
-        base::monotonic_seconds() - last_retention_ < retention_poll_seconds)
+        base::monotonic_seconds() - last_retention_ < options_.retention_poll_seconds)
         return;
     last_retention_ = base::monotonic_seconds();
+    // The file of a server without requests ages too: it must not go while it is written to.
+    if (is_full_age()) journal_.reset();
     const auto files = event_files(options_.folder);
     if (!files) return;
     const auto oldest = fs::file_time_type::clock::now() - std::chrono::seconds(options_.retention_seconds);

@@ -59,6 +59,9 @@ std::string write_block(const std::vector<Event>& events);
 Result<std::vector<Event>> read_block(std::string_view payload);
 // One line of JSON, with a line end. Every value is flat, so that a column store takes it as it is.
 std::string event_json(const Event& event);
+// The same columns as comma-separated values (RFC 4180), each of one type.
+std::string event_csv_header();
+std::string event_csv(const Event& event);
 
 struct EventLogOptions {
     std::filesystem::path folder;
@@ -66,7 +69,11 @@ struct EventLogOptions {
     std::size_t block_events = 4096;     // or as soon as so many wait
     std::size_t max_waiting = 1U << 18;  // above which events are dropped and counted: requests do not wait
     std::int64_t file_bytes = std::int64_t{64} << 20U;
+    // After which another file is begun: a file goes as a whole when its last record is old enough, so that a
+    // record outlives the retention by at most this.
+    double file_seconds = 86'400;
     std::int64_t retention_seconds = std::int64_t{90} * 86'400;
+    double retention_poll_seconds = 600;
 };
 
 class EventLog {
@@ -90,6 +97,7 @@ class EventLog {
     explicit EventLog(EventLogOptions options) : options_(std::move(options)) {}
     void run();
     Status write(const std::vector<Event>& events);
+    [[nodiscard]] bool is_full_age() const;
     void remember(const std::vector<Event>& events);
     void remember_files(const std::vector<std::filesystem::path>& files);
     void remove_old();
@@ -111,6 +119,7 @@ class EventLog {
     std::atomic<std::uint64_t> dropped_{0};
     std::atomic<std::uint64_t> written_{0};
     double last_retention_ = -1e9;
+    double journal_since_ = 0;
     std::thread thread_;
 };
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 namespace retort::store {
 namespace {
@@ -133,6 +134,48 @@ TEST_F(EventLogTest, OldFilesGo) {
     }
     EXPECT_EQ(event_files(options_.folder)->size(), 1U);
     EXPECT_EQ(read().size(), 1U);
+}
+
+TEST_F(EventLogTest, ARecordGoesWhenItsTimeIsOver) {
+    options_.retention_seconds = 1;
+    options_.file_seconds = 0.2;
+    options_.retention_poll_seconds = 0.05;
+    options_.flush_seconds = 0.02;
+    auto log = EventLog::open(options_);
+    ASSERT_TRUE(log);
+    // A server that is always at work: its records go all the same, in the order in which they came.
+    for (int i = 0; i < 40; ++i) {
+        (*log)->add(example(i));
+        ASSERT_TRUE((*log)->flush());
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    std::vector<std::string> kept = read();
+    ASSERT_FALSE(kept.empty());
+    EXPECT_NE(kept.front(), "req_0");
+    EXPECT_LT(kept.size(), 35U);
+    EXPECT_EQ(kept.back(), "req_39");
+    // One without work loses the last of them too, and goes on to write where they can be read.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1600));
+    EXPECT_TRUE(read().empty());
+    (*log)->add(example(50));
+    ASSERT_TRUE((*log)->flush());
+    kept = read();
+    ASSERT_EQ(kept.size(), 1U);
+    EXPECT_EQ(kept.front(), "req_50");
+}
+
+TEST(EventBlock, ItsCsvHasTheColumnsOfItsJson) {
+    Event event = example(3);
+    event.model = "a,\"b\"\n\xff";
+    event.stream = true;
+    const auto json = nlohmann::ordered_json::parse(event_json(event));
+    std::string names;
+    for (const auto& [name, value] : json.items()) names += (names.empty() ? "" : ",") + name;
+    EXPECT_EQ(event_csv_header(), names + "\n");
+    const std::string line = event_csv(event);
+    EXPECT_NE(line.find(",\"a,\"\"b\"\"\n\xef\xbf\xbd\","), std::string::npos) << line;
+    EXPECT_NE(line.find(",true,"), std::string::npos);
+    EXPECT_TRUE(line.starts_with(std::to_string(event.time_ms) + ","));
 }
 
 TEST_F(EventLogTest, AFullQueueDropsAndCounts) {
