@@ -32,6 +32,7 @@ struct ServeOptions {
     serve::AccountsOptions accounts;
     std::vector<std::string> upstreams;
     std::string upstream_key_file;
+    std::string upstream_tokenizer;
     serve::UpstreamOptions upstream;
     std::string protected_index;
     std::string required_keys;
@@ -108,6 +109,32 @@ Result<std::filesystem::path> signed_model(ServeOptions& options) {
     return bundle->model;
 }
 
+class UpstreamTokens : public serve::TokenCounter {
+  public:
+    explicit UpstreamTokens(text::TextModel text) : text_(std::move(text)) {}
+    [[nodiscard]] std::int64_t count(std::string_view text) const override {
+        return static_cast<std::int64_t>(
+            text_.tokenizer.encode(text, {.add_special_tokens = false, .parse_special = false}).size());
+    }
+    [[nodiscard]] std::int64_t count_prompt(std::string_view body) const override {
+        if (const auto chat = api::parse_chat_request(body); chat && !text_.chat_template.empty()) {
+            const auto rendered = render_conversation(text_, *chat);
+            if (!rendered) return -1;
+            // As serve does: the template writes the special tokens.
+            return static_cast<std::int64_t>(
+                text_.tokenizer.encode(*rendered, {.add_special_tokens = false, .parse_special = true})
+                    .size());
+        }
+        const auto json = nlohmann::json::parse(body, nullptr, false);
+        if (!json.is_object() || !json.contains("prompt") || !json["prompt"].is_string()) return -1;
+        return static_cast<std::int64_t>(
+            text_.tokenizer.encode(json["prompt"].get_ref<const std::string&>()).size());
+    }
+
+  private:
+    text::TextModel text_;
+};
+
 // In front of other servers: no model of our own.
 Status run_upstream(ServeOptions& options, const CommonOptions& common) {
     for (const std::string& text : options.upstreams) {
@@ -118,6 +145,11 @@ Status run_upstream(ServeOptions& options, const CommonOptions& common) {
         std::vector<std::string> keys;
         RETORT_CHECK(read_keys(options.upstream_key_file, keys));
         options.upstream.api_key = keys.front();
+    }
+    if (!options.upstream_tokenizer.empty()) {
+        RETORT_TRY(const std::filesystem::path path, resolve_model(options.upstream_tokenizer));
+        RETORT_TRY(text::TextModel text, text::load_text_model(path));
+        options.upstream.tokens = std::make_shared<UpstreamTokens>(std::move(text));
     }
     options.server.forwarder = serve::make_upstream(options.upstream);
     RETORT_TRY(const std::unique_ptr<serve::Server> server, serve::Server::create(options.server));
@@ -197,6 +229,24 @@ void add_serve(Commands& commands) {
                    "other servers to try before the first byte of an answer")
         ->check(CLI::Range(0, 16))
         ->type_name("N");
+    app.add_option_function<std::string>(
+           "--upstream-think",
+           [options](const std::string& name) {
+               options->upstream.think = name == "as-is"   ? serve::ThinkTags::as_is
+                                         : name == "split" ? serve::ThinkTags::split
+                                                           : serve::ThinkTags::opened;
+           },
+           "<think>…</think> at the start of upstream servers' chat answers: split into reasoning_content; "
+           "opened: likewise, where the model's template has written the opening tag; as-is: left alone")
+        ->check(CLI::IsMember({"split", "opened", "as-is"}))
+        ->default_str("split");
+    app.add_option(
+           "--upstream-tokenizer", options->upstream_tokenizer,
+           "model whose tokenizer and template count what upstream servers do not tell: a GGUF file, a "
+           "Hugging Face folder, or a name under models/; none: a frame of a stream counts as a token")
+        ->type_name("MODEL");
+    app.add_flag("!--upstream-usage-at-end", options->upstream.running_usage,
+                 "ask upstream servers for usage at a stream's end only, not with each chunk");
     app.add_option("--name", options->server.model_id,
                    "what clients call it; its file's or folder's name if not given")
         ->type_name("NAME");
@@ -297,6 +347,24 @@ void add_serve(Commands& commands) {
     app.add_option("--http-threads", options->server.http_threads, "for connections, apart from the model's")
         ->type_name("N")
         ->check(CLI::Range(1, 256));
+    app.add_option("--max-connections", options->server.max_connections,
+                   "connections open together; one more is closed at once")
+        ->type_name("N")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20U));
+    app.add_option_function<std::int64_t>(
+           "--max-body",
+           [options](const std::int64_t& megabytes) {
+               options->server.max_body_bytes = static_cast<std::size_t>(megabytes) << 20U;
+           },
+           "of a request, in MiB; a longer one is answered 413")
+        ->type_name("MIB")
+        ->check(CLI::Range(1, 1024))
+        ->default_str("8");
+    app.add_option("--client-seconds", options->server.client_seconds,
+                   "for a client to send a header, to send a body, and to take what it is sent, before its "
+                   "connection is closed; 0: 75 between requests, 60 else")
+        ->type_name("S")
+        ->check(CLI::Range(0.0, 3600.0));
     app.add_option("--drain", options->server.drain_seconds,
                    "time for answers in progress when it is stopped")
         ->type_name("S")

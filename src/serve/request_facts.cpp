@@ -60,6 +60,10 @@ void read_field(RequestFacts& facts, std::string_view name, const simdjson::dom:
         if (value.get(list) == simdjson::SUCCESS) facts.messages = static_cast<std::int64_t>(list.size());
     } else if (name == "stream_options") {
         if (value["include_usage"].get(flag) == simdjson::SUCCESS) facts.include_usage = flag;
+        if (value["continuous_usage_stats"].get(flag) == simdjson::SUCCESS && flag)
+            facts.running_usage = true;
+    } else if (name == "timings_per_token") {
+        if (value.get(flag) == simdjson::SUCCESS && flag) facts.running_usage = true;
     }
 }
 

@@ -17,6 +17,7 @@ struct RequestFacts {
     std::int64_t messages = 0;
     bool stream = false;
     bool include_usage = false;
+    bool running_usage = false;  // asked for use so far in each chunk, in vLLM's words or llama-server's
     bool logprobs = false;
     bool echo = false;
     bool logit_bias = false;

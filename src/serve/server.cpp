@@ -73,6 +73,12 @@ class Server::Implementation {
         http.port = options_.port;
         http.threads = options_.http_threads;
         http.drain_seconds = options_.drain_seconds;
+        http.max_connections = options_.max_connections;
+        http.max_body_bytes = options_.max_body_bytes;
+        if (options_.client_seconds > 0) {
+            http.handshake_seconds = std::min(http.handshake_seconds, options_.client_seconds);
+            http.idle_seconds = http.body_seconds = http.write_seconds = options_.client_seconds;
+        }
         http.certificate_file = options_.tls_certificate;
         http.key_file = options_.tls_key;
         certificate_stamp_ = certificate_stamp();

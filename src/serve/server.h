@@ -42,6 +42,11 @@ struct ServerOptions {
     std::string cors_origin;  // of pages that may call the API; empty: none but the server's own
     std::string compare_url;  // base URL of another server, whose models the chat page offers too
     int http_threads = 2;
+    std::size_t max_connections = 8192;
+    std::size_t max_body_bytes = 8UL * 1024 * 1024;
+    // For the rest of a header, for a body, and for a client to take what it is sent; 0: the HTTP server's
+    // own.
+    double client_seconds = 0;
     std::int64_t max_waiting = 256;  // requests beyond the engine's slots, above which the answer is 503
     double drain_seconds = 30;       // for answers in progress when the server stops
     double keep_alive_seconds = 15;  // a stream silent for so long gets a comment; 0: never

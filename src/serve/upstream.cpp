@@ -27,6 +27,8 @@ struct Peer {
     std::string host_name;
     std::atomic<int> failures{0};       // in a row
     std::atomic<double> open_until{0};  // monotonic; no request until then
+    // Whether it takes the asking for use so far: 0 not known, 1 yes, -1 it answers 400 to that.
+    std::atomic<int> running_usage{0};
     std::atomic<std::uint64_t> answered{0};
     std::atomic<std::uint64_t> failed{0};
     [[nodiscard]] bool is_closed(double now) const { return now < open_until.load(); }
@@ -154,6 +156,7 @@ class Balancer : public Forwarder, public std::enable_shared_from_this<Balancer>
                 request.url = url.text();
                 if (!options_.api_key.empty())
                     request.headers.add("Authorization", "Bearer " + options_.api_key);
+                request.max_redirects = 0;  // wherever it points, it is no answer of this server
                 request.connect_seconds = 1;
                 request.read_seconds = 2;
                 request.cancelled = [this] {
@@ -197,18 +200,29 @@ class Passage : public std::enable_shared_from_this<Passage> {
           ticket_(std::move(ticket)) {}
 
     void start() {
-        // Only what may be a stream is read: bodies are long, and admission has read this one already.
-        bool hide_usage = false;
-        if (ticket_ && request_.body.find("\"stream\"") != std::string::npos) {
-            const auto facts = read_facts(request_.body);
-            if (facts && facts->stream && !facts->include_usage) {
-                request_.body = ask_for_usage(request_.body);
-                hide_usage = true;
+        // Only what may be a stream or have several answers is read: bodies are long, and admission has read
+        // this one already.
+        AnswerRules rules;
+        const UpstreamOptions& options = balancer_->options();
+        const bool chat = request_.path == "/v1/chat/completions";
+        rules.generates = request_.method == "POST" &&
+                          (chat || request_.path == "/v1/completions" || request_.path == "/v1/embeddings");
+        const auto has = [this](const char* text) { return request_.body.find(text) != std::string::npos; };
+        if (has("\"stream\"") || has("\"n\"") || has("\\u")) {
+            if (const auto facts = read_facts(request_.body)) {
+                rules.choices = facts->choices;
+                const bool counted = ticket_ && facts->stream && rules.generates;
+                asks_usage_ = counted && !facts->include_usage;
+                asks_running_ = counted && options.running_usage && !facts->running_usage;
+                rules.hide_usage = asks_usage_;
             }
         }
-        answer_.emplace(ticket_ ? ticket_->reasoning() : ReasoningAccess::full, hide_usage,
-                        request_.method == "POST" ? guess_prompt_tokens(request_.body) : 0,
-                        balancer_->options().protected_works);
+        rules.reasoning = ticket_ ? ticket_->reasoning() : ReasoningAccess::full;
+        rules.prompt_guess = rules.generates ? guess_prompt_tokens(request_.body) : 0;
+        rules.works = options.protected_works;
+        rules.think = chat ? options.think : ThinkTags::as_is;
+        if (ticket_ && rules.generates) rules.tokens = options.tokens;
+        answer_.emplace(std::move(rules));
         writer_->on_gone([weak = weak_from_this()] {
             if (const auto self = weak.lock()) self->client_went();
         });
@@ -220,6 +234,12 @@ class Passage : public std::enable_shared_from_this<Passage> {
         peer_ = balancer_->choose(tried_);
         if (peer_ == nullptr) return give_up();
         tried_.push_back(peer_);
+        ask(asks_running_ && peer_->running_usage.load() >= 0);
+    }
+
+    void ask(bool running) {
+        running_asked_ = running;
+        answer_->hide_running(running);
         const UpstreamOptions& options = balancer_->options();
         http::AsyncRequest out;
         out.url = peer_->server.url;
@@ -238,7 +258,7 @@ class Passage : public std::enable_shared_from_this<Passage> {
                 out.headers.add("Authorization", std::string(*own));
             }
         }
-        out.body = request_.body;
+        out.body = asks_usage_ || running ? ask_for_usage(request_.body, running) : request_.body;
         out.connect_seconds = options.connect_seconds;
         out.quiet_seconds = options.quiet_seconds;
         status_ = 0;
@@ -306,6 +326,18 @@ class Passage : public std::enable_shared_from_this<Passage> {
             }
         }
         if (gone_) return settle(RequestEnd::aborted, 499);
+        if (status && running_asked_) {
+            // Servers that refuse fields they do not know are asked without, from then on.
+            if (status_ == 400 || status_ == 422) {
+                peer_->running_usage = -1;
+                refused_running_ = true;
+                body_.clear();
+                return ask(false);
+            }
+            if (status_ < 300) peer_->running_usage = 1;
+        } else if (status && refused_running_ && (status_ == 400 || status_ == 422)) {
+            peer_->running_usage = 0;  // the request was at fault, not the asking
+        }
         if (stream_) {
             std::string rest = answer_->rest();
             if (!status) {
@@ -347,10 +379,20 @@ class Passage : public std::enable_shared_from_this<Passage> {
     void settle(RequestEnd how, int status) {
         ended_ = true;
         if (!ticket_) return;
-        // A failure that told no usage has used nothing; an answer that was broken off has, told or not.
-        if (answer_->is_told() || begun_ || how == RequestEnd::aborted) ticket_->count(answer_->use());
+        // A failure that told no usage has used nothing; an answer, whole or broken off, has.
+        if (how != RequestEnd::failed || answer_->is_told() || begun_) ticket_->count(use());
         ticket_->end(how, status);
         ticket_.reset();
+    }
+
+    [[nodiscard]] TokenUse use() const {
+        TokenUse out = answer_->use();
+        const auto& tokens = balancer_->options().tokens;
+        if (answer_->is_told() || !tokens || out.prompt_tokens == 0) return out;
+        if (const std::int64_t prompt = tokens->count_prompt(request_.body); prompt >= 0) {
+            out.prompt_tokens = prompt;
+        }
+        return out;
     }
 
     std::shared_ptr<Balancer> balancer_;
@@ -369,6 +411,10 @@ class Passage : public std::enable_shared_from_this<Passage> {
     bool begun_ = false;
     bool gone_ = false;
     bool ended_ = false;
+    bool asks_usage_ = false;     // of a stream, at its end at least
+    bool asks_running_ = false;   // and in each chunk, of servers that know how to tell
+    bool running_asked_ = false;  // this attempt does
+    bool refused_running_ = false;
 };
 
 void Balancer::forward(http::ServerRequest request, std::shared_ptr<http::ResponseWriter> writer,

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -19,6 +20,22 @@ struct UpstreamServer {
     std::int64_t weight = 1;
 };
 
+// What becomes of <think>…</think> in the content of chat answers.
+enum class ThinkTags {
+    as_is,   // it stays
+    split,   // an opening tag at the very start: reasoning_content
+    opened,  // likewise, and answers begin inside: the model's template has opened it
+};
+
+// Tokens as an upstream's own tokenizer counts them, where the upstream does not tell.
+class TokenCounter {
+  public:
+    virtual ~TokenCounter() = default;
+    [[nodiscard]] virtual std::int64_t count(std::string_view text) const = 0;
+    // Of a request's body, the template's own included; less than 0: it cannot say.
+    [[nodiscard]] virtual std::int64_t count_prompt(std::string_view body) const = 0;
+};
+
 struct UpstreamOptions {
     std::vector<UpstreamServer> servers;
     std::string api_key;         // sent to them; empty: the client's own, unless accounts are kept here
@@ -30,6 +47,10 @@ struct UpstreamOptions {
     double quiet_seconds = 300;                             // without a byte of an answer
     std::size_t max_body_bytes = std::size_t{64} << 20U;    // of an answer that is no stream
     std::shared_ptr<const ProtectedWorks> protected_works;  // answers are cut before they repeat one
+    ThinkTags think = ThinkTags::split;
+    std::shared_ptr<const TokenCounter> tokens;  // null: guesses, where nothing is told
+    // Ask for use so far with each chunk of a stream, so that one that is broken off is counted exactly.
+    bool running_usage = true;
 };
 
 // "http://host:port/v1" or "http://host:port/v1,weight=3"

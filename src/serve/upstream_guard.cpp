@@ -72,7 +72,7 @@ UpstreamAnswer::GuardedChoice& UpstreamAnswer::guarded(const Json& choice) {
     const auto at = index_of(choice);
     const auto found = guards_.find(at);
     if (found != guards_.end()) return found->second;
-    return guards_.emplace(at, GuardedChoice{.guard = ChoiceGuard(*works_)}).first->second;
+    return guards_.emplace(at, GuardedChoice{.guard = ChoiceGuard(*rules_.works)}).first->second;
 }
 
 void UpstreamAnswer::guard_delta(Json& choice, GuardedChoice& state) {
@@ -136,7 +136,7 @@ bool UpstreamAnswer::guard_frame(Json& json) {
 void UpstreamAnswer::guard_whole(Json& json) {
     for (Json& choice : json["choices"]) {
         if (!choice.is_object()) continue;
-        ChoiceGuard guard(*works_);
+        ChoiceGuard guard(*rules_.works);
         const bool chat = choice.contains("message") && choice["message"].is_object();
         Json& holder = chat ? choice["message"] : choice;
         const char* content_name = chat ? "content" : "text";

@@ -69,6 +69,11 @@ generation_kwargs:
   do_sample: false
   temperature: 0.0
   max_gen_toks: 12
+filter_list:
+  - name: stripped
+    filter:
+      - function: remove_whitespace
+      - function: take_first
 metric_list:
   - metric: exact_match
     ignore_case: true
@@ -105,6 +110,7 @@ def main():
     parser.add_argument("--wordnet", type=pathlib.Path, default=pathlib.Path("/usr/share/wordnet"))
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--choose-only", action="store_true", help="log-likelihoods only")
     options = parser.parse_args()
     try:
         import lm_eval  # noqa: F401
@@ -114,22 +120,24 @@ def main():
         return 77
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     model = json.load(urllib.request.urlopen(options.url + "/models"))["data"][0]["id"]
-    server = {"model": model, "tokenizer": options.weights, "num_concurrent": 8, "max_retries": 1}
+    server = {"model": model, "tokenizer": options.weights, "num_concurrent": 8, "max_retries": 3, "timeout": 3000}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
         items = write_tasks(folder, options.wordnet, options.items)
-        both = ["retort_choose", "retort_write"]
+        both = ["retort_choose"] if options.choose_only else ["retort_choose", "retort_write"]
         hf = {"pretrained": options.weights, "dtype": options.dtype, "device": "cpu"}
         theirs, their_samples = evaluate("hf", hf, both, folder)
         ours, our_samples = evaluate("local-completions", {**server, "base_url": options.url + "/completions", "tokenizer_backend": "huggingface",
                                                            "tokenized_requests": True}, both, folder)
-        theirs_chat, their_chat = evaluate("hf", hf, both[1:], folder, chat=True)
-        ours_chat, our_chat = evaluate("local-chat-completions", {**server, "base_url": options.url + "/chat/completions"}, both[1:], folder,
-                                       chat=True)
+        theirs_chat, their_chat, ours_chat, our_chat = {}, {}, {}, {}
+        if not options.choose_only:
+            theirs_chat, their_chat = evaluate("hf", hf, both[1:], folder, chat=True)
+            ours_chat, our_chat = evaluate("local-chat-completions", {**server, "base_url": options.url + "/chat/completions"}, both[1:], folder,
+                                           chat=True)
     pairs = [(float(a[0][0]), float(b[0][0])) for x, y in zip(our_samples["retort_choose"], their_samples["retort_choose"]) for a, b in zip(x, y)]
-    same = sum(x == y for x, y in zip(our_samples["retort_write"], their_samples["retort_write"]))
-    same_chat = sum(x == y for x, y in zip(our_chat["retort_write"], their_chat["retort_write"]))
+    same, same_chat = (sum(x == y for x, y in zip(a.get("retort_write", []), b.get("retort_write", [])))
+                       for a, b in ((our_samples, their_samples), (our_chat, their_chat)))
     print(json.dumps({"items": items, "log-likelihoods": len(pairs), "largest difference": round(max(abs(a - b) for a, b in pairs), 4),
                       "mean difference": round(sum(abs(a - b) for a, b in pairs) / len(pairs), 5), "texts alike": same, "texts alike, chat": same_chat}))
     near = all(abs(ours[name] - theirs[name]) <= 0.01 + 1e-9 for name in theirs)

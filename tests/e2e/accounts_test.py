@@ -27,6 +27,10 @@ class Upstream:
         self.fail = False
         self.frame_delay = 0
         self.cut = False
+        self.think = False
+        self.sent = 0           # frames
+        self.per_frame = 1      # tokens
+        self.running = "reads over"  # use so far with each chunk: "tells", or "refuses" the asking
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -45,6 +49,9 @@ class Upstream:
                     outer.bodies.append((body, dict(self.headers.items())))
                 if outer.fail:
                     return self.reply(503, b"{}")
+                options = body.get("stream_options") or {}
+                if outer.running == "refuses" and ("continuous_usage_stats" in options or "timings_per_token" in body):
+                    return self.reply(400, b'{"error":{"message":"Unknown parameter","code":"unknown_parameter"}}')
                 usage = {"prompt_tokens": 3, "completion_tokens": TOKENS - 3, "total_tokens": TOKENS}
                 if not body.get("stream"):
                     message = {"role": "assistant", "content": "hi", "reasoning_content": "It is easy. Very. So hi."}
@@ -56,13 +63,20 @@ class Upstream:
                 self.end_headers()
                 frames = [{"choices": [{"index": 0, "delta": {"content": f"w{i}"}}]} for i in range(TOKENS - 3)]
                 if outer.frame_delay:
-                    frames *= 100
+                    frames = [dict(frame) for _ in range(100) for frame in frames]
+                if outer.think:
+                    frames = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in ("<thi", "nk>It is ea", "sy.</th", "ink>\n\nhi")]
+                if outer.running == "tells" and options.get("continuous_usage_stats"):
+                    for i, frame in enumerate(frames):
+                        frame["usage"] = {"prompt_tokens": 3, "completion_tokens": (i + 1) * outer.per_frame}
+                        frames[i] = dict(frame)
                 if body.get("stream_options", {}).get("include_usage"):
                     frames.append({"choices": [], "usage": usage})
                 for frame in [*map(json.dumps, frames), "[DONE]"]:
                     data = f"data: {frame}\n\n".encode()
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                     self.wfile.flush()
+                    outer.sent += 1
                     time.sleep(outer.frame_delay)
                     if outer.cut:
                         # close() would wait for the two files over this socket.
@@ -185,6 +199,60 @@ class AccountsTest(E2eTest):
                   self.retort("keys", "events", self.store + ".events").stdout.splitlines()]
         self.assertEqual([event["end"] for event in events][:4], ["finished", "finished", "finished", "aborted"])
         self.assertEqual(sum(event["status"] == 401 for event in events) > 0, True)
+
+    def abort_a_stream(self, server, key, frames):
+        """What an account is charged for a stream of which so many frames were read, and what the upstream had sent by then."""
+        before, self.upstream.sent = self.used("tokens"), 0
+        connection, response = self.ask(server.port, key, read=False, stream=True)
+        for _ in range(2 * frames):
+            response.readline()
+        seen = self.upstream.sent
+        response.close()
+        connection.close()
+        self.assertTrue(wait_until(lambda: self.used("tokens") > before))
+        return self.used("tokens") - before, seen
+
+    def test_an_aborted_stream_is_counted_exactly_where_the_upstream_tells(self):
+        """Nine tokens a frame: frames alone would count a ninth."""
+        key = self.make_key(limits={"tokens_per_day": 10**9})
+        server = self.proxy()
+        self.upstream.per_frame, self.upstream.running, self.upstream.frame_delay = 9, "tells", 0.05
+        for frames in (1, 4, 11):
+            charged, seen = self.abort_a_stream(server, key, frames)
+            # Between the last frame read here and the closing the upstream may send another.
+            self.assertIn(charged, [3 + 9 * n for n in range(seen, seen + 3)], (frames, seen))
+        # Clients see none of it.
+        self.upstream.frame_delay = 0
+        status, body, _ = self.ask(server.port, key, stream=True)
+        self.assertNotIn("usage", body)
+        status, body, _ = self.ask(server.port, key, stream=True, stream_options={"include_usage": True})
+        self.assertEqual(body.count('"usage":null'), TOKENS - 3, body)
+        self.assertEqual(body.count("prompt_tokens"), 1, body)
+
+    def test_an_upstream_that_refuses_to_tell_is_asked_no_more(self):
+        key = self.make_key()
+        server = self.proxy()
+        self.upstream.running = "refuses"
+        for _ in range(3):
+            status, body, _ = self.ask(server.port, key, stream=True)
+            self.assertEqual(status, 200, body)
+        asked = ["continuous_usage_stats" in (body.get("stream_options") or {}) for body, _ in self.upstream.bodies]
+        self.assertEqual(asked, [True, False, False, False])
+        self.assertTrue(wait_until(lambda: self.used("tokens") == 3 * TOKENS), self.used("tokens"))
+        # Then a frame is a token.
+        self.upstream.frame_delay = 0.05
+        charged, seen = self.abort_a_stream(server, key, 4)
+        guess = len(json.dumps({"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}], "stream": True})) // 3 + 1
+        self.assertIn(charged - guess, range(seen, seen + 3))
+
+    def test_think_tags_of_an_upstream(self):
+        key = self.make_key()
+        self.upstream.think = True
+        for option, expected in (("split", ("It is easy.", "hi")), ("as-is", ("", "<think>It is easy.</think>\n\nhi"))):
+            server = self.proxy("--upstream-think", option)
+            status, body, _ = self.ask(server.port, key, stream=True)
+            deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in body.splitlines() if line.startswith("data: {")]
+            self.assertEqual(tuple("".join(delta.get(name, "") for delta in deltas) for name in ("reasoning_content", "content")), expected, body)
 
     def test_a_failing_upstream_is_left_for_another(self):
         key = self.make_key()

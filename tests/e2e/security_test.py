@@ -1,13 +1,16 @@
 """Attacks on the server, each tried against the real program in front of a server that tells what reached it. docs/security.md
 is the table of them."""
 
+import gzip
 import http.client
 import json
+import pathlib
+import re
 import socket
 import time
 
 import accounts_test
-from harness import E2eTest, Resource, WebServer, main
+from harness import E2eTest, Resource, WebServer, main, wait_until
 
 
 class Security(E2eTest):
@@ -68,6 +71,72 @@ class Security(E2eTest):
             status = self.raw(self.post(f"Content-Length: {len(body)}\r\nConnection: close\r\n", body)).split(b" ")[1]
             self.assertIn(status, (b"400", b"200"), depth)  # refused, or the server behind's to refuse
         self.assertEqual(self.ask(self.server.port, self.key)[0], 200)
+
+    def resident_kb(self):
+        return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{self.server.pid}/status").read_text())[1])
+
+    def test_compressed_bodies(self):
+        """Nothing unpacks a body, so that it cannot grow: it is read as what it is, no JSON."""
+        packed = gzip.compress(b'{"model":"m","messages":' + b" " * (256 << 20) + b"[]}")
+        self.assertLess(len(packed), 1 << 20)
+        before = self.resident_kb()
+        heard = self.raw(self.post(f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\nConnection: close\r\n", packed))
+        self.assertTrue(heard.startswith(b"HTTP/1.1 400 "), heard[:200])
+        self.assertEqual(self.upstream.bodies, [])
+        self.assertLess(self.resident_kb() - before, 16 << 10)
+
+    def test_slow_clients(self):
+        """Two hundred connections that send a byte now and then, in the header or in the body: each ends when its time is over, however
+        lively it is, and others are answered meanwhile."""
+        self.server = self.proxy("--client-seconds", "2")
+        begin = time.monotonic()
+        slow = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(200)]
+        closed = {}
+        for i, connection in enumerate(slow):
+            connection.setblocking(False)
+            connection.send(b"POST /v1/chat/completions HTTP/1.1\r\n" if i % 2 else self.post("Content-Length: 5000\r\n", b"{"))
+        worst = 0.0
+        while len(closed) < len(slow) and time.monotonic() - begin < 10:
+            for i, connection in enumerate(slow):
+                if i in closed:
+                    continue
+                try:
+                    connection.send(b"X-A: b\r\n" if i % 2 else b" ")
+                    if connection.recv(1) == b"":
+                        closed[i] = time.monotonic() - begin
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    closed[i] = time.monotonic() - begin
+            asked = time.monotonic()
+            self.assertEqual(self.ask(self.server.port, self.key)[0], 200)
+            worst = max(worst, time.monotonic() - asked)
+            time.sleep(0.1)
+        self.assertEqual(len(closed), len(slow))
+        self.assertGreater(min(closed.values()), 1.5)
+        self.assertLess(worst, 2)
+        for connection in slow:
+            connection.close()
+
+    def test_more_connections_than_allowed(self):
+        self.server = self.proxy("--max-connections", "20", "--client-seconds", "1")
+        held = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(40)]
+        self.assertTrue(wait_until(self.alive, 10))
+        for connection in held:
+            connection.close()
+
+    def test_a_stream_by_another_spelling(self):
+        """A JSON escape in the field's name must not keep the proxy from asking what the stream used."""
+        body = b'{"model":"m","str\\u0065am":true,"messages":[]}'
+        heard = self.raw(self.post(f"Content-Length: {len(body)}\r\nConnection: close\r\n", body))
+        self.assertTrue(heard.startswith(b"HTTP/1.1 200 "), heard[:200])
+        self.assertTrue(self.upstream.bodies[0][0]["stream_options"]["include_usage"])
+
+    def alive(self):
+        try:
+            return self.ask(self.server.port, self.key)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
     def test_a_last_chunk_in_pieces(self):
         """An assertion of the HTTP library took this for impossible: one client without a key ended the server."""
