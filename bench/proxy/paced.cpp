@@ -1,6 +1,7 @@
-// Asks at a fixed rate, whatever the answers do: each request is due at its own time, and its latency counts from
-// then, also where it had to wait for a free connection (an open loop, without coordinated omission). Prints one
-// line: rate offered, rate answered, P50, P90, P99, the worst in ms, answers other than 200. POSIX only.
+// Asks at a fixed rate, whatever the answers do: each request is due at its own time, and its latency counts
+// from then, also where it had to wait for a free connection (an open loop, without coordinated omission).
+// Prints one line: rate offered, rate answered, P50, P90, P99, the worst in ms, answers other than 200. POSIX
+// only.
 //   g++ -O2 -std=c++20 paced.cpp -o paced; paced PORT RATE SECONDS CONNECTIONS REQUEST_FILE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -137,7 +138,8 @@ int main(int argc, char** argv) {
     const auto at = [&](double share) {
         return latencies[static_cast<std::size_t>(share * static_cast<double>(latencies.size() - 1))];
     };
-    std::printf("offered %.0f/s answered %.0f/s P50 %.3f P90 %.3f P99 %.3f worst %.1f ms, not 200: %zu of %zu\n", rate,
-                static_cast<double>(latencies.size()) / (end - start), at(0.5), at(0.9), at(0.99), latencies.back(), bad,
-                count);
+    std::printf(
+        "offered %.0f/s answered %.0f/s P50 %.3f P90 %.3f P99 %.3f worst %.1f ms, not 200: %zu of %zu\n",
+        rate, static_cast<double>(latencies.size()) / (end - start), at(0.5), at(0.9), at(0.99),
+        latencies.back(), bad, count);
 }
