@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/judge_options.h"
 #include "cli/model_path.h"
 #include "curate/curate.h"
 #include "data/verify.h"
@@ -17,6 +18,7 @@ struct CurateOptions {
     std::string tokenizer;
     std::string protected_index;
     std::string public_index;
+    JudgeSettings judge;
     bool keep_truncated = false;
     bool keep_bad_reasoning = false;
     bool keep_refusals = false;
@@ -29,6 +31,12 @@ void print_curate_report(const curate::CurateReport& report, const std::string& 
     for (const auto& [reason, count] : report.dropped) fmt::print("  dropped {:>7}  {}\n", count, reason);
     if (report.verified > 0) {
         fmt::print("  verified {:>6}  {} passed\n", report.verified, report.verified_passed);
+    }
+    if (report.judged > 0) {
+        std::string scores;
+        for (const auto& [score, count] : report.judge_scores)
+            scores += fmt::format("  {}: {}", score, count);
+        fmt::print("  judged {:>8}  by score{}\n", report.judged, scores);
     }
     for (const auto& [split, manifest] : report.splits) {
         const auto prompts = report.prompts.find(split);
@@ -67,6 +75,12 @@ Status run_curate(const CurateOptions& options, const CommonOptions& common) {
     } else if (!options.public_index.empty()) {
         return fail(ErrorCode::invalid_argument, "--public {}: of which works? --protected names them",
                     options.public_index);
+    }
+    if (!options.judge.endpoint.empty()) {
+        RETORT_TRY(wanted.judge, make_judge(options.judge, wanted.output / "judge", common.quiet));
+    } else if (!options.judge.model.empty()) {
+        return fail(ErrorCode::invalid_argument, "--judge-model {}: where? --judge names its endpoint",
+                    options.judge.model);
     }
     RETORT_TRY(const curate::CurateReport report, curate::curate(wanted));
     if (common.json) {
@@ -151,7 +165,9 @@ void add_curate(Commands& commands) {
         Group::data, "curate",
         "filter, verify, deduplicate, decontaminate and split; every drop with its reason",
         {"retort curate runs/first/answers -o runs/first/data",
-         "retort curate answers/ more/records.jsonl -o data --verifier rule.toml --max-tokens 300"},
+         "retort curate answers/ more/records.jsonl -o data --verifier rule.toml --max-tokens 300",
+         "retort curate answers/ -o data --judge http://127.0.0.1:8080/v1 --judge-model large --judge-terms "
+         "terms.toml"},
         [options](const CommonOptions& common) { return run_curate(*options, common); });
     app.add_option("inputs", options->curate.inputs, "folders that `collect` wrote, or records.jsonl files")
         ->required();
@@ -167,6 +183,7 @@ void add_curate(Commands& commands) {
     app.add_option("--split-salt", options->curate.split_salt, "another word here makes another split")
         ->type_name("TEXT");
     add_filters(app, *options);
+    add_judge_options(app, options->judge);
     commands.add_json_option(app);
 }
 

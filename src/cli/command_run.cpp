@@ -11,6 +11,7 @@
 #include "cli/conversation.h"
 #include "cli/export_card.h"
 #include "cli/export_model.h"
+#include "cli/judge_options.h"
 #include "cli/loaded_model.h"
 #include "cli/model_path.h"
 #include "cli/pull.h"
@@ -171,6 +172,10 @@ class Run {
             RETORT_TRY(const std::string hash, data::hash_of_path(source));
             inputs["sources"].push_back(hash);
         }
+        const bool judged = !recipe_.judge.endpoint.empty();
+        if (judged) {
+            RETORT_TRY(inputs["judge"], judge_inputs(recipe_.judge));
+        }
         const auto work = [&](const fs::path& folder) -> Status {
             curate::CurateOptions options = recipe_.curate;
             options.inputs = {folder_.path() / "collect"};
@@ -179,6 +184,10 @@ class Run {
             options.quiet = quiet_;
             RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));
             options.tokenizer = &text.tokenizer;
+            // Not in the stage's folder: other filters leave its verdicts as they are.
+            if (judged) {
+                RETORT_TRY(options.judge, make_judge(recipe_.judge, folder_.path() / "judge", quiet_));
+            }
             RETORT_TRY(const curate::CurateReport report, curate::curate(options));
             spdlog::info("curate: {} of {} answers kept", report.kept, report.read);
             for (const auto& [reason, count] : report.dropped)

@@ -71,6 +71,12 @@ Status read_curate(const TomlTable& table, Recipe& recipe) {
     if (!verifier.empty()) {
         RETORT_TRY(curate.verifier, data::Verifier::from_file(recipe.verifier));
     }
+    if (table.has("judge")) {
+        RETORT_TRY(const TomlTable judge, table.table("judge"));
+        RETORT_CHECK(read_judge_table(judge, recipe.judge));
+        recipe.judge.terms = beside(recipe, recipe.judge.terms.string());
+        recipe.judge.prompt = beside(recipe, recipe.judge.prompt.string());
+    }
     return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "cli/distill_options.h"
+#include "cli/judge_options.h"
 #include "collect/collect.h"
 #include "curate/curate.h"
 #include "data/problems.h"
@@ -52,6 +53,7 @@ struct Recipe {
     curate::CurateOptions curate;
     std::vector<std::filesystem::path> sources;  // records from elsewhere, beside those that are collected
     std::filesystem::path verifier;              // empty: none
+    JudgeSettings judge;                         // no endpoint: none
 
     DistillSettings student;  // [student] and what [distill] says for every variant
     std::vector<RecipeVariant> variants;

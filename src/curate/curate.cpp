@@ -32,6 +32,14 @@ Status check_options(const CurateOptions& options) {
                     "shares of validation {} and test {} leave nothing to train on", options.validation_share,
                     options.test_share);
     }
+    if (options.judge) {
+        const Judge& judge = *options.judge;
+        if (judge.least_score < least_judge_score || judge.least_score > most_judge_score) {
+            return fail(ErrorCode::invalid_argument, "a judge's least score of {}; scores are from {} to {}",
+                        judge.least_score, least_judge_score, most_judge_score);
+        }
+        if (!judge.prompt.empty()) RETORT_CHECK(check_judge_prompt(judge.prompt, "judge"));
+    }
     if (options.contamination_ngram < 1) return fail(ErrorCode::invalid_argument, "contamination_ngram is 0");
     if (!(options.near_duplicate_similarity > 0)) {
         return fail(ErrorCode::invalid_argument,
@@ -132,8 +140,8 @@ class Curator {
     }
 
     // The reason to drop a record, or nothing; verdicts are noted in it.
-    Result<std::optional<Drop>> judge(Record& record, CurateReport& report) {
-        if (auto drop = judge_alone(record)) return drop;
+    Result<std::optional<Drop>> look_at(Record& record, CurateReport& report) {
+        if (auto drop = look_alone(record)) return drop;
         if (options_.verifier) {
             auto verdict = options_.verifier->check(record.content, record.metadata);
             if (!verdict) return fail_from(verdict.error(), "record " + record.id);
@@ -161,11 +169,11 @@ class Curator {
                                              : screen::describe(found.findings.front(), *text)};
             }
         }
-        return judge_against_others(record);
+        return look_beside_others(record);
     }
 
   private:
-    std::optional<Drop> judge_alone(const Record& record) const {
+    std::optional<Drop> look_alone(const Record& record) const {
         if (record.content.find_first_not_of(" \t\r\n") == std::string::npos) return Drop{"empty", ""};
         if (options_.drop_truncated && record.finish_reason == "length") {
             return Drop{"truncated", fmt::format("cut at {} tokens", record.request.max_tokens)};
@@ -213,7 +221,7 @@ class Curator {
         return std::nullopt;
     }
 
-    std::optional<Drop> judge_against_others(const Record& record) {
+    std::optional<Drop> look_beside_others(const Record& record) {
         if (options_.drop_exact_duplicates) {
             // Two ways to reason to the same answer are two answers.
             const std::string key = data::normalised_prompt(record.request.messages) + "\n" + record.content +
@@ -289,6 +297,61 @@ Status keep_terms(const std::vector<fs::path>& files, const fs::path& output) {
     return {};
 }
 
+// Answers that passed everything else: what the judge thinks of them decides.
+std::vector<std::optional<Drop>> drops_by_score(const Judge& judge, const std::vector<Judgement>& judgements,
+                                                std::vector<Record>& records, CurateReport& report) {
+    std::vector<std::optional<Drop>> drops(records.size());
+    std::map<std::string, std::vector<std::size_t>> answers;  // by prompt, those that the score lets pass
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        const Judgement& judgement = judgements[i];
+        Json verdict = {{"model", judge.model}, {"reason", judgement.reason}};
+        if (!judgement.score) {
+            drops[i] = Drop{"unjudged", judgement.reason};
+        } else {
+            ++report.judge_scores[*judgement.score];
+            verdict["score"] = *judgement.score;
+            if (*judgement.score < judge.least_score) {
+                drops[i] = Drop{"judge", fmt::format("{} of {}: {}", *judgement.score, most_judge_score,
+                                                     judgement.reason)};
+            } else {
+                answers[data::normalised_prompt(records[i].request.messages)].push_back(i);
+            }
+        }
+        records[i].verdicts["judge"] = std::move(verdict);
+    }
+    if (judge.best <= 0) return drops;
+    for (auto& [prompt, places] : answers) {
+        // Of equals the earlier stays.
+        std::stable_sort(places.begin(), places.end(), [&](std::size_t one, std::size_t other) {
+            return *judgements[one].score > *judgements[other].score;
+        });
+        for (std::size_t k = static_cast<std::size_t>(judge.best); k < places.size(); ++k) {
+            drops[places[k]] =
+                Drop{"judge_not_best",
+                     fmt::format("{} of {}, and {} to the same prompt got {} or more",
+                                 *judgements[places[k]].score, most_judge_score, judge.best,
+                                 *judgements[places[static_cast<std::size_t>(judge.best) - 1]].score)};
+        }
+    }
+    return drops;
+}
+
+Result<std::vector<std::optional<Drop>>> ask_judge(const Judge& judge, std::vector<Record>& records,
+                                                   CurateReport& report) {
+    std::vector<JudgeQuestion> questions;
+    for (const Record& record : records)
+        questions.push_back(judge_question(record, judge.prompt.empty() ? judge_prompt() : judge.prompt));
+    report.judged = static_cast<std::int64_t>(questions.size());
+    if (questions.empty()) return std::vector<std::optional<Drop>>();
+    RETORT_TRY(const std::vector<Judgement> judgements, judge.ask(questions));
+    std::vector<std::optional<Drop>> drops = drops_by_score(judge, judgements, records, report);
+    if (report.judge_scores.empty()) {
+        return fail(ErrorCode::refused, "the judge {} scored none of {} answers; the first: {}", judge.model,
+                    report.judged, judgements.front().reason);
+    }
+    return drops;
+}
+
 // A line of dropped.jsonl: the record as it came, and why it went.
 std::string dropped_line(const Record& record, const Drop& drop) {
     Record copy = record;
@@ -320,6 +383,21 @@ Result<CurateReport> curate(const CurateOptions& options) {
     RETORT_TRY(base::AtomicFile dropped, base::AtomicFile::create(options.output / "dropped.jsonl"));
     CurateReport report;
     base::Progress progress("curate", 0, "records", options.quiet);
+    const auto drop_record = [&](const Record& record, const Drop& drop) -> Status {
+        ++report.dropped[drop.reason];
+        return dropped.write(std::string_view(dropped_line(record, drop)));
+    };
+    const auto keep_record = [&](const Record& record) -> Status {
+        const std::string prompt = data::normalised_prompt(record.request.messages);
+        const std::string name = split_of(prompt, options);
+        const auto place = std::find(split_names.begin(), split_names.end(), name) - split_names.begin();
+        Split& split = splits[static_cast<std::size_t>(place)];
+        split.prompts.insert(base::sha256_hex(prompt));
+        ++report.kept;
+        RETORT_CHECK(split.records.add(record));
+        return split.messages.write(std::string_view(data::write_messages_line(record) + "\n"));
+    };
+    std::vector<Record> waiting;  // for the judge
     for (const fs::path& file : files) {
         if (auto manifest = data::read_manifest(data::manifest_path(file)); manifest) {
             report.parents.push_back(manifest->merkle_root);
@@ -328,20 +406,17 @@ Result<CurateReport> curate(const CurateOptions& options) {
         RETORT_CHECK(data::read_records(file, [&](Record&& record) -> Status {
             if (base::interrupted()) return fail(ErrorCode::cancelled, "interrupted; nothing was written");
             progress.update(static_cast<std::uint64_t>(++report.read));
-            RETORT_TRY(const std::optional<Drop> drop, curator.judge(record, report));
-            if (drop) {
-                ++report.dropped[drop->reason];
-                return dropped.write(std::string_view(dropped_line(record, *drop)));
-            }
-            const std::string prompt = data::normalised_prompt(record.request.messages);
-            const std::string name = split_of(prompt, options);
-            const auto place = std::find(split_names.begin(), split_names.end(), name) - split_names.begin();
-            Split& split = splits[static_cast<std::size_t>(place)];
-            split.prompts.insert(base::sha256_hex(prompt));
-            ++report.kept;
-            RETORT_CHECK(split.records.add(record));
-            return split.messages.write(std::string_view(data::write_messages_line(record) + "\n"));
+            RETORT_TRY(const std::optional<Drop> drop, curator.look_at(record, report));
+            if (drop) return drop_record(record, *drop);
+            if (!options.judge) return keep_record(record);
+            waiting.push_back(std::move(record));
+            return {};
         }));
+    }
+    if (options.judge) {
+        RETORT_TRY(const std::vector<std::optional<Drop>> drops, ask_judge(*options.judge, waiting, report));
+        for (std::size_t i = 0; i < waiting.size(); ++i)
+            RETORT_CHECK(drops[i] ? drop_record(waiting[i], *drops[i]) : keep_record(waiting[i]));
     }
     for (std::size_t i = 0; i < splits.size(); ++i) {
         const std::string name(split_names[i]);
@@ -368,10 +443,15 @@ std::string report_json(const CurateReport& report) {
                         {"completion_tokens", manifest.usage.completion_tokens},
                         {"merkle_root", manifest.merkle_root}};
     }
-    const Json json = {{"read", report.read},         {"kept", report.kept},
-                       {"dropped", dropped},          {"splits", splits},
-                       {"verified", report.verified}, {"verified_passed", report.verified_passed},
-                       {"parents", report.parents}};
+    Json json = {{"read", report.read},         {"kept", report.kept},
+                 {"dropped", dropped},          {"splits", splits},
+                 {"verified", report.verified}, {"verified_passed", report.verified_passed},
+                 {"parents", report.parents}};
+    if (report.judged > 0) {
+        json["judged"] = report.judged;
+        for (const auto& [score, count] : report.judge_scores)
+            json["judge_scores"][std::to_string(score)] = count;
+    }
     return formats::write_json(json, 2) + "\n";
 }
 

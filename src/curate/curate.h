@@ -1,6 +1,6 @@
 // From a teacher's answers to data worth training on: filters, verifiers, duplicates, decontamination,
-// splits. Every drop is counted by reason and kept with it. The same inputs and options give the same bytes.
-// Knows no network and no weights.
+// splits. Every drop is counted by reason and kept with it. The same inputs and options give the same bytes
+// (a judge's verdicts are inputs). Knows no network and no weights.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "curate/filters.h"
+#include "curate/judge.h"
 #include "data/manifest.h"
 #include "data/verify.h"
 #include "screen/screen.h"
@@ -43,6 +44,7 @@ struct CurateOptions {
     std::size_t contamination_ngram = 8;  // words in a row that prompt or answer shares with one of them
 
     const screen::Screen* protected_works = nullptr;  // answers that repeat them are dropped
+    std::optional<Judge> judge;                       // asked about what all else has left
 
     // Shares of prompts, by hash: the same prompt is always in the same split.
     double validation_share = 0.1;
@@ -59,6 +61,8 @@ struct CurateReport {
     std::map<std::string, std::int64_t> prompts;   // distinct ones of each split
     std::int64_t verified = 0;                     // answers the verifier was asked about
     std::int64_t verified_passed = 0;
+    std::int64_t judged = 0;                            // answers that were put to the judge
+    std::map<std::int64_t, std::int64_t> judge_scores;  // score → answers
     std::vector<std::string> parents;
 };
 
