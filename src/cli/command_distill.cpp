@@ -5,12 +5,31 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/distill_options.h"
+#include "cli/live_report.h"
 #include "cli/model_path.h"
 #include "train/preflight.h"
 
 namespace retort::cli {
 
 namespace {
+
+// The page in the output folder; `work` trains.
+template <typename Work>
+auto with_page(const train::DistillOptions& options, const std::string& objective, train::TrainOptions& train,
+               const Work& work) {
+    LiveReport live(train.world == nullptr || train.world->is_first() ? options.output / "report.html"
+                                                                      : std::filesystem::path(),
+                    options.output.filename().string(), "retort distill --objective " + objective, "");
+    live.watch(train, "student", "The student", evaluate::Role::distilled, objective);
+    auto report = work();
+    if (report) {
+        live.done(fmt::format("Trained: {} steps, {} tokens in {}.", report->train.steps,
+                              report->train.tokens, base::duration_text(report->train.seconds)));
+    } else {
+        live.failed(report.error());
+    }
+    return report;
+}
 
 Status distill_on_own_answers(const DistillSettings& settings, const std::string& prompts,
                               const std::string& verifier, const CommonOptions& common) {
@@ -23,7 +42,10 @@ Status distill_on_own_answers(const DistillSettings& settings, const std::string
     if (!verifier.empty()) {
         RETORT_TRY(job.verifier, data::Verifier::from_file(verifier));
     }
-    RETORT_TRY(const train::OnPolicyReport report, train::distill_on_policy(job));
+    RETORT_TRY(const train::OnPolicyReport report,
+               with_page(settings.options, settings.objective, job.options.train,
+                         [&] { return train::distill_on_policy(job); }));
+    if (job.options.train.world != nullptr && !job.options.train.world->is_first()) return {};
     if (common.json) {
         fmt::print("{}", train::report_json(report, job));
         return {};
@@ -101,7 +123,9 @@ void add_distill(Commands& commands) {
                 return fail(ErrorCode::unsupported, "--check runs as one process: start it without mpirun");
             }
             if (options->check) return check(distill, common.json);
-            RETORT_TRY(const train::DistillReport report, train::distill(distill));
+            RETORT_TRY(const train::DistillReport report,
+                       with_page(distill, settings.objective, distill.train,
+                                 [&] { return train::distill(distill); }));
             if (!world->is_first()) return {};
             if (common.json) {
                 fmt::print("{}", train::report_json(report, distill));

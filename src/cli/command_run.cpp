@@ -12,6 +12,7 @@
 #include "cli/export_card.h"
 #include "cli/export_model.h"
 #include "cli/judge_options.h"
+#include "cli/live_report.h"
 #include "cli/loaded_model.h"
 #include "cli/model_path.h"
 #include "cli/pull.h"
@@ -33,23 +34,23 @@ using formats::Json;
 class Run {
   public:
     Run(Recipe recipe, RunFolder folder, bool quiet)
-        : recipe_(std::move(recipe)), folder_(std::move(folder)), quiet_(quiet) {}
+        : recipe_(std::move(recipe)),
+          folder_(std::move(folder)),
+          quiet_(quiet),
+          live_(page(), recipe_.name, "retort run " + recipe_.path.string(), recipe_.text) {}
 
+    // The run's page tells what goes on until the report itself is there.
     Result<evaluate::ComparisonReport> all() {
-        RETORT_CHECK(base::write_file_atomic(folder_.path() / "recipe.toml", recipe_.text));
-        RETORT_CHECK(pull_teacher());
-        RETORT_CHECK(make_problems());
-        RETORT_CHECK(collect_answers());
-        RETORT_CHECK(curate_answers());
-        RETORT_CHECK(start_student());
-        for (const RecipeVariant& variant : recipe_.variants) RETORT_CHECK(distill_variant(variant));
-        RETORT_CHECK(export_students());
-        RETORT_CHECK(compare());
-        RETORT_TRY(evaluate::ComparisonReport report, evaluate::read_report(report_folder() / "report.json"));
-        RETORT_CHECK(write_cards(report));
+        auto report = stages();
+        if (report) {
+            live_.done(*report);
+        } else {
+            live_.failed(report.error());
+        }
         return report;
     }
 
+    [[nodiscard]] fs::path page() const { return folder_.path() / "report.html"; }
     [[nodiscard]] fs::path report_folder() const { return folder_.path() / "evaluate"; }
     [[nodiscard]] fs::path shipped(const std::string& variant) const {
         return folder_.path() / "export" / fmt::format("{}-{}.gguf", variant, recipe_.ship_type);
@@ -57,6 +58,57 @@ class Run {
     [[nodiscard]] const Recipe& recipe() const { return recipe_; }
 
   private:
+    Result<evaluate::ComparisonReport> stages() {
+        RETORT_CHECK(base::write_file_atomic(folder_.path() / "recipe.toml", recipe_.text));
+        live_.now("The teacher is fetched.");
+        RETORT_CHECK(pull_teacher());
+        RETORT_CHECK(make_problems());
+        live_.now("The teacher answers the prompts.");
+        RETORT_CHECK(collect_answers());
+        live_.now("The answers are filtered and split.");
+        RETORT_CHECK(curate_answers());
+        live_.now("The student is cut out.");
+        RETORT_CHECK(start_student());
+        for (const RecipeVariant& variant : recipe_.variants) {
+            RETORT_CHECK(distill_variant(variant));
+            if (trained_[variant.name].was_there)
+                live_.show(variant.name, display_name(variant), role_of(variant), objective_of(variant),
+                           metrics_of(variant));
+        }
+        live_.now("The student is written in the forms that ship.");
+        RETORT_CHECK(export_students());
+        live_.now("Teacher and students are compared on held-out prompts.");
+        RETORT_CHECK(compare());
+        RETORT_TRY(evaluate::ComparisonReport report, evaluate::read_report(report_folder() / "report.json"));
+        RETORT_CHECK(write_cards(report));
+        return report;
+    }
+
+    [[nodiscard]] bool on_the_way(const RecipeVariant& variant) const {
+        return leads_to(variant.name, recipe_.variants.back());
+    }
+    [[nodiscard]] static bool with_teacher(const RecipeVariant& variant) {
+        return variant.settings.is_on_policy ||
+               variant.settings.options.train.objective.kind != train::ObjectiveKind::ce;
+    }
+    [[nodiscard]] evaluate::Role role_of(const RecipeVariant& variant) const {
+        if (&variant == &recipe_.variants.back()) return evaluate::Role::distilled;
+        return with_teacher(variant) || on_the_way(variant) ? evaluate::Role::other
+                                                            : evaluate::Role::text_only;
+    }
+    [[nodiscard]] std::string display_name(const RecipeVariant& variant) const {
+        std::string name = variant.settings.is_on_policy ? "Student on its own answers"
+                           : with_teacher(variant)       ? "Student distilled"
+                                                         : "Student on text alone";
+        if (recipe_.variants.size() > 2) name += " (" + variant.name + ")";
+        return name;
+    }
+    [[nodiscard]] static std::string objective_of(const RecipeVariant& variant) {
+        return std::string(variant.settings.is_on_policy
+                               ? train::on_policy_name(variant.settings.on_policy.kind)
+                               : train::objective_name(variant.settings.options.train.objective.kind));
+    }
+
     Status pull_teacher() {
         PullOptions options;
         options.source = recipe_.teacher_source;
@@ -257,6 +309,8 @@ class Run {
         if (train::uses_teacher(options.train.objective)) options.teacher = teacher_;
         options.train.quiet = quiet_;
         options.train.label = variant.name;
+        live_.watch(options.train, variant.name, display_name(variant), role_of(variant),
+                    objective_of(variant));
         const StageResult& from = variant.after.empty() ? started_ : trained_.at(variant.after);
         Json inputs = {{"teacher", teacher_hash_},
                        {"train", curated_.files["train.jsonl"]},
@@ -473,31 +527,21 @@ class Run {
                                   {},
                                   false});
         for (const RecipeVariant& variant : recipe_.variants) {
-            const train::ObjectiveKind objective = variant.settings.options.train.objective.kind;
-            const bool own_answers = variant.settings.is_on_policy;
-            const bool with_teacher = objective != train::ObjectiveKind::ce || own_answers;
-            const bool on_the_way = leads_to(variant.name, recipe_.variants.back());
             ComparedModel model;
             model.key = variant.name;
-            model.name = own_answers    ? "Student on its own answers"
-                         : with_teacher ? "Student distilled"
-                                        : "Student on text alone";
-            if (recipe_.variants.size() > 2) model.name += " (" + variant.name + ")";
-            model.role = &variant == &recipe_.variants.back() ? evaluate::Role::distilled
-                         : with_teacher || on_the_way         ? evaluate::Role::other
-                                                              : evaluate::Role::text_only;
+            model.name = display_name(variant);
+            model.role = role_of(variant);
             model.path = variant_model(variant.name);
             model.shipped = shipped(last);
-            model.objective = own_answers ? train::on_policy_name(variant.settings.on_policy.kind)
-                                          : train::objective_name(objective);
+            model.objective = objective_of(variant);
             model.note = fmt::format("{} on {}{}", model.objective,
-                                     own_answers            ? "its own answers"
-                                     : variant.answers_only ? "the teacher's answers without reasoning"
-                                                            : "the teacher's answers",
+                                     variant.settings.is_on_policy ? "its own answers"
+                                     : variant.answers_only        ? "the teacher's answers without reasoning"
+                                                                   : "the teacher's answers",
                                      variant.after.empty() ? "" : ", after " + variant.after);
             model.metrics = metrics_of(variant);
             model.history = history_of(variant);
-            model.is_rival = !on_the_way;
+            model.is_rival = !on_the_way(variant);
             options.models.push_back(std::move(model));
         }
         ComparedModel file;
@@ -525,6 +569,7 @@ class Run {
     Recipe recipe_;
     RunFolder folder_;
     bool quiet_;
+    LiveReport live_;
     fs::path teacher_;
     std::string teacher_hash_;
     std::string teacher_licence_;

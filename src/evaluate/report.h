@@ -58,7 +58,8 @@ struct CurvePoint {
     double loss = 0;
     double learning_rate = 0;
     double tokens_per_second = 0;
-    double peak_share = 0;  // of the machine's measured GEMM rate; 0 where not measured
+    double peak_share = 0;           // of the machine's measured GEMM rate; 0 where not measured
+    std::optional<double> held_out;  // loss per token of held-out text, where it was measured
 };
 
 struct TrainingCurve {
@@ -134,7 +135,8 @@ Result<ComparisonReport> report_from_json(std::string_view text, std::string_vie
 Result<ComparisonReport> read_report(const std::filesystem::path& path);
 
 // One page that needs nothing else: no scripts, no fonts, no network.
-std::string report_to_html(const ComparisonReport& report);
+// reload_seconds: a browser loads it again so often, for a report of what goes on; 0: never.
+std::string report_to_html(const ComparisonReport& report, int reload_seconds = 0);
 
 // Aligned text, at most `width` columns where the names allow; metrics that do not fit beside each other
 // follow below. Findings come last.

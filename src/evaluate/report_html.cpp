@@ -33,7 +33,8 @@ std::string interval_text(const MetricInfo& metric, const Measured& measured) {
 }
 
 std::string header(const ComparisonReport& report) {
-    std::string html = "<header class=\"top\"><p class=\"over\">Retort · comparison of models</p>";
+    std::string html = fmt::format("<header class=\"top\"><p class=\"over\">Retort · {}</p>",
+                                   report.metrics.empty() ? "training" : "comparison of models");
     html += fmt::format("<h1>{}</h1><p class=\"meta\">", escape_html(report.title));
     for (const std::string& part : {report.date, report.machine, report.program}) {
         if (!part.empty()) html += fmt::format("<span>{}</span>", escape_html(part));
@@ -199,6 +200,20 @@ std::vector<PlotLine> lines_of(const ComparisonReport& report, std::string_view 
     return lines;
 }
 
+std::vector<PlotLine> held_out_lines(const ComparisonReport& report) {
+    std::vector<PlotLine> lines;
+    for (const TrainingCurve& curve : report.curves) {
+        PlotLine one{find_model(report, curve.model), {}, {}};
+        for (const CurvePoint& point : curve.points) {
+            if (!point.held_out) continue;
+            one.x.push_back(static_cast<double>(point.step));
+            one.y.push_back(*point.held_out);
+        }
+        if (one.model != nullptr && !one.x.empty()) lines.push_back(std::move(one));
+    }
+    return lines;
+}
+
 // Mean share of the machine's rate, where it was measured: "41 % of the machine's matrix-product rate".
 std::string peak_note(const ComparisonReport& report) {
     double sum = 0;
@@ -234,6 +249,9 @@ std::string training_section(const ComparisonReport& report) {
                        line_plot(lines_of(report, objective, &CurvePoint::loss),
                                  {"Training loss by step, " + name, "nats per token", true, true, false}));
     }
+    html += figure(
+        "Held-out loss", "The objective's, on records that are never trained on.",
+        line_plot(held_out_lines(report), {"Held-out loss by step", "nats per token", false, true, false}));
     html += figure("Learning rate", "",
                    line_plot(lines_of(report, "", &CurvePoint::learning_rate),
                              {"Learning rate by step", "rate", false, false, true}));
@@ -303,12 +321,14 @@ std::string method_section(const ComparisonReport& report) {
 
 }  // namespace
 
-std::string report_to_html(const ComparisonReport& report) {
+std::string report_to_html(const ComparisonReport& report, int reload_seconds) {
     std::string html = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
     // Nothing may be loaded or run, whatever an answer holds.
     html +=
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
         "'unsafe-inline'\">";
+    if (reload_seconds > 0)
+        html += fmt::format("<meta http-equiv=\"refresh\" content=\"{}\">", reload_seconds);
     html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
     html += fmt::format("<title>{}</title><style>{}</style></head><body>", escape_html(report.title),
                         report_style);

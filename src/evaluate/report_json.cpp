@@ -65,11 +65,13 @@ Ordered curve_json(const TrainingCurve& curve) {
     return {{"model", curve.model},
             {"objective", curve.objective},
             {"points", list(curve.points, [](const CurvePoint& p) -> Ordered {
-                 return {{"step", p.step},
-                         {"loss", number(p.loss)},
-                         {"learning_rate", number(p.learning_rate)},
-                         {"tokens_per_second", number(p.tokens_per_second)},
-                         {"peak_share", number(p.peak_share)}};
+                 Ordered point = {{"step", p.step},
+                                  {"loss", number(p.loss)},
+                                  {"learning_rate", number(p.learning_rate)},
+                                  {"tokens_per_second", number(p.tokens_per_second)},
+                                  {"peak_share", number(p.peak_share)}};
+                 if (p.held_out && std::isfinite(*p.held_out)) point["held_out"] = *p.held_out;
+                 return point;
              })}};
 }
 
@@ -164,6 +166,9 @@ Result<CurvePoint> read_point(const Json& object) {
     RETORT_TRY(point.learning_rate, formats::json_number(object, "learning_rate", not_a_number));
     RETORT_TRY(point.tokens_per_second, formats::json_number(object, "tokens_per_second", not_a_number));
     RETORT_TRY(point.peak_share, formats::json_number(object, "peak_share", not_a_number));
+    if (formats::json_find(object, "held_out") != nullptr) {
+        RETORT_TRY(point.held_out, formats::json_number(object, "held_out"));
+    }
     return point;
 }
 

@@ -15,6 +15,9 @@ Result<CurvePoint> parse_point(const formats::Json& json) {
     RETORT_TRY(point.peak_share, formats::json_number(json, "peak_share", 0));
     RETORT_TRY(const double tokens, formats::json_number(json, "tokens", 0));
     RETORT_TRY(const double seconds, formats::json_number(json, "seconds", 0));
+    if (const formats::Json* held_out = formats::json_find(json, "held_out"); held_out != nullptr) {
+        RETORT_TRY(point.held_out, formats::json_number(json, "held_out"));
+    }
     if (seconds > 0) point.tokens_per_second = tokens / seconds;
     return point;
 }

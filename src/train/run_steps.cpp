@@ -45,6 +45,7 @@ class Running {
 
     Result<TrainReport> go() {
         RETORT_CHECK(resume());
+        if (options_.on_start) options_.on_start(loop_.total_steps, header_.curve);
         while (header_.steps < loop_.total_steps && !out_of_patience()) RETORT_CHECK(advance());
         RETORT_CHECK(keep_best());
         if (!header_.curve.empty()) progress_.finish(fmt::format("loss {:.3f}", header_.curve.back().loss));

@@ -51,7 +51,10 @@ struct TrainOptions {
     std::string start_name;  // of what the student started from, for the adapters' file
     std::string label = "distill";
     bool quiet = false;
-    std::function<void(const StepRecord&)> on_step;  // called between steps; may be empty
+    // Called before the first step, with the steps of the whole run and the curve that a resumed one has
+    // already, and between steps; may be empty.
+    std::function<void(std::int64_t total_steps, std::span<const StepRecord>)> on_start;
+    std::function<void(const StepRecord&)> on_step;
     double machine_gflops = 0;  // measured GEMM rate, for the share of the limit; 0: not shown
 };
 

@@ -19,6 +19,7 @@ TrainingCurve curve(const std::string& model, const std::string& objective, doub
         const double mean = last + (first - last) * std::exp(-9 * done) + 0.3 * last * (1 - done);
         result.points.push_back({step, mean * (1 + 0.09 * random.normal()), rate, 1140 + 25 * random.normal(),
                                  0.62 + 0.01 * random.normal()});
+        if (step % 60 == 0) result.points.back().held_out = 1.1 * mean;
     }
     return result;
 }

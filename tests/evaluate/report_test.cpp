@@ -74,6 +74,18 @@ TEST(ReportHtml, needs_nothing_else_and_runs_nothing) {
 }
 
 // Every text of a report set to an attack: none may come out as markup, in text or in an attribute.
+TEST(ReportHtml, loads_itself_again_only_while_it_is_told_to) {
+    ComparisonReport report = example_report();
+    EXPECT_EQ(report_to_html(report).find("http-equiv=\"refresh\""), std::string::npos);
+    EXPECT_NE(report_to_html(report, 5).find("<meta http-equiv=\"refresh\" content=\"5\">"),
+              std::string::npos);
+    EXPECT_NE(report_to_html(report).find("Held-out loss"), std::string::npos);
+    for (TrainingCurve& curve : report.curves) {
+        for (CurvePoint& point : curve.points) point.held_out.reset();
+    }
+    EXPECT_EQ(report_to_html(report).find("Held-out loss"), std::string::npos);
+}
+
 TEST(ReportHtml, no_text_becomes_markup) {
     const std::string attack = "</p><script>x()</script>\"><img src=x onerror=x()>' onload='x()";
     ComparisonReport report = example_report();

@@ -12,7 +12,8 @@ using testing::HasSubstr;
 
 TEST(TrainingCurve, APointALineWithItsRateAndItsShareOfTheMachine) {
     const auto curve = parse_training_curve(
-        "{\"step\":1,\"loss\":2.5,\"learning_rate\":1e-4,\"tokens\":1024,\"seconds\":4,\"peak_share\":0.5}"
+        "{\"step\":1,\"loss\":2.5,\"learning_rate\":1e-4,\"tokens\":1024,\"seconds\":4,\"peak_share\":0.5,"
+        "\"held_out\":2.75}"
         "\n\n"
         "{\"step\":2,\"loss\":2.25,\"tokens\":1024,\"seconds\":0}",
         "metrics.jsonl");
@@ -23,6 +24,8 @@ TEST(TrainingCurve, APointALineWithItsRateAndItsShareOfTheMachine) {
     EXPECT_EQ(curve->points[0].learning_rate, 1e-4);
     EXPECT_EQ(curve->points[0].tokens_per_second, 256);
     EXPECT_EQ(curve->points[0].peak_share, 0.5);
+    EXPECT_EQ(curve->points[0].held_out, 2.75);
+    EXPECT_EQ(curve->points[1].held_out, std::nullopt);
     EXPECT_EQ(curve->points[1].step, 2);
     EXPECT_EQ(curve->points[1].tokens_per_second, 0);
     EXPECT_EQ(curve->points[1].peak_share, 0);
