@@ -61,10 +61,6 @@ Status check_inputs(const model::Parameters& student, const OnPolicyInputs& inpu
     const std::string_view name = on_policy_name(options.kind);
     if (inputs.prompts.empty())
         return fail(ErrorCode::invalid_argument, "{}: there are no prompts to answer", name);
-    if (options.train.world != nullptr && options.train.world->size() > 1) {
-        return fail(ErrorCode::unsupported,
-                    "{} does not run on several processes yet: start it without mpirun", name);
-    }
     if (options.train.eval_every > 0) {
         return fail(ErrorCode::invalid_argument,
                     "{} is measured by what it answers, not by held-out loss: leave --eval-every out", name);
@@ -162,13 +158,30 @@ class Run {
   private:
     [[nodiscard]] model::ParameterView view() const { return trainee_.view(); }
 
-    // Prompts of the step, and the answers that the student gives now.
+    [[nodiscard]] Communicator& world() const { return trainee_.world(); }
+    // Every so many, from this process's own number on.
+    [[nodiscard]] std::vector<std::int64_t> own_share(std::span<const std::int64_t> all) const {
+        std::vector<std::int64_t> mine;
+        for (auto i = static_cast<std::size_t>(world().rank()); i < all.size();
+             i += static_cast<std::size_t>(world().size()))
+            mine.push_back(all[i]);
+        return mine;
+    }
+    // Over all processes; counts below 2^53 are exact.
+    template <typename... Number>
+    void add_up(Number&... values) const {
+        std::array<double, sizeof...(values)> sums = {static_cast<double>(values)...};
+        world().sum(sums);
+        std::size_t next = 0;
+        ((values = static_cast<Number>(sums[next++])), ...);
+    }
+
+    // Prompts of the step that are this process's, and the answers that the student gives now.
     Result<std::vector<SampledAnswer>> sample(std::int64_t index) {
-        const auto chosen = rows_of_step(static_cast<std::int64_t>(inputs_.prompts.size()),
-                                         options_.prompts_per_step, options_.train.seed, index);
-        chosen_.assign(chosen.begin(), chosen.end());
+        chosen_ = own_share(rows_of_step(static_cast<std::int64_t>(inputs_.prompts.size()),
+                                         options_.prompts_per_step, options_.train.seed, index));
         prompts_.clear();
-        for (const std::int64_t prompt : chosen)
+        for (const std::int64_t prompt : chosen_)
             prompts_.push_back(inputs_.prompts[static_cast<std::size_t>(prompt)].tokens);
         SamplingOptions sampling;
         sampling.samples = options_.samples;
@@ -176,10 +189,18 @@ class Run {
         sampling.vocab_size = inputs_.text->tokenizer.vocab_size();
         sampling.end_tokens = inputs_.text->end_of_turn_tokens;
         constexpr std::uint64_t sampling_stream = 0x5a4d504cULL;  // apart from the streams that order rows
+        sampling.first = static_cast<std::size_t>(world().rank());
+        sampling.every = static_cast<std::size_t>(world().size());
         sampling.seed = base::RandomStream(options_.train.seed ^ (sampling_stream << 32U),
                                            static_cast<std::uint64_t>(index))
                             .next_u64();
-        return sample_answers(trainee_.weights(), prompts_, sampling);
+        auto answers = sample_answers(trainee_.weights(), prompts_, sampling);
+        // One that was interrupted takes the others with it: none of them takes this step.
+        double interrupted = !answers && answers.error().code == ErrorCode::cancelled ? 1 : 0;
+        if (!answers && interrupted == 0) return answers;
+        add_up(interrupted);
+        if (interrupted > 0 && answers) return fail(ErrorCode::cancelled, "another process was interrupted");
+        return answers;
     }
 
     Result<std::vector<double>> rewards(std::span<const SampledAnswer> answers, StepRecord& record) const {
@@ -193,7 +214,9 @@ class Run {
             values.push_back(reward.value);
             correct += reward.correct ? 1 : 0;
         }
-        record.correct = static_cast<double>(correct) / static_cast<double>(answers.size());
+        auto all = static_cast<std::int64_t>(answers.size());
+        add_up(correct, all);
+        record.correct = static_cast<double>(correct) / static_cast<double>(std::max<std::int64_t>(1, all));
         return values;
     }
 
@@ -227,6 +250,7 @@ class Run {
         std::int64_t sampled = 0;
         for (const SampledAnswer& answer : answers)
             sampled += static_cast<std::int64_t>(answer.tokens.size());
+        add_up(sampled);
         record.sampled_tokens = sampled;
         record.flop += sampling_flop(answers);
         RETORT_TRY(PolicyBatch batch, make_policy_batch(answers, prompts_, advantages,
@@ -236,7 +260,9 @@ class Run {
         record.flop += passes() * static_cast<double>(options_.updates) * forward_flop(config(), counts);
         if (const Scorer* scored_by = scorer()) record.flop += forward_flop(scored_by->config(), counts);
         PolicySums sums;
-        for (std::int64_t update = 0; update < options_.updates && !batch.rows.empty(); ++update) {
+        auto rows = static_cast<std::int64_t>(batch.rows.size());
+        add_up(rows);
+        for (std::int64_t update = 0; update < options_.updates && rows > 0; ++update) {
             sums = {};
             // Those left out count as well: their loss is 0.
             for_rows(batch, [&](const Batch& joined, std::span<const tensor::PolicyToken> tokens) {
@@ -244,10 +270,11 @@ class Run {
             });
             record.gradient_norm = trainee_.step(options_.train.optimiser, record.learning_rate);
         }
-        const double all = static_cast<double>(std::max<std::int64_t>(1, sampled));
-        const double seen = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
         for (const data::PackedBatch& row : batch.rows)
             record.tokens += static_cast<std::int64_t>(row.tokens.size()) * options_.updates;
+        add_up(sums.loss, sums.kl, sums.entropy, sums.tokens, record.tokens, record.flop);
+        const double all = static_cast<double>(std::max<std::int64_t>(1, sampled));
+        const double seen = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
         record.trained_tokens = sums.tokens;
         record.loss = grpo ? sums.loss / all : divergence_;
         record.divergence = grpo ? sums.kl / seen : divergence_;
@@ -261,9 +288,11 @@ class Run {
         base::RandomStream choice(options_.train.seed ^ (choice_stream << 32U),
                                   static_cast<std::uint64_t>(index));
         if (choice.uniform() >= options_.lambda) {
-            const auto rows = rows_of_step(static_cast<std::int64_t>(inputs_.rows.size()),
-                                           options_.train.rows_per_step, options_.train.seed, index);
+            const auto rows =
+                own_share(rows_of_step(static_cast<std::int64_t>(inputs_.rows.size()),
+                                       options_.train.rows_per_step, options_.train.seed, index));
             divergence_update(inputs_.rows, rows, record);
+            add_up(record.tokens, record.flop);
             return {};
         }
         RETORT_TRY(const std::vector<SampledAnswer> answers, sample(index));
@@ -278,14 +307,16 @@ class Run {
         std::iota(rows.begin(), rows.end(), 0);
         for (std::int64_t update = 0; update < options_.updates; ++update)
             divergence_update(batch.rows, rows, record);
+        add_up(record.sampled_tokens, record.tokens, record.flop);
         return {};
     }
 
-    // One optimiser step on the divergence to the teacher over these rows.
+    // One optimiser step on the divergence to the teacher over these rows and those of the other processes.
     void divergence_update(std::span<const data::PackedBatch> rows, std::span<const std::int64_t> chosen,
                            StepRecord& record) {
         std::int64_t trained = 0;
         for (const std::int64_t row : chosen) trained += rows[static_cast<std::size_t>(row)].trained_tokens;
+        add_up(trained);
         tensor::TokenLossWeights weights = loss_weights(options_.train.objective);
         weights.scale = trained > 0 ? 1.0F / static_cast<float>(trained) : 0.0F;
         LossSums sums;
@@ -305,6 +336,7 @@ class Run {
             backward(batch);
         }
         record.gradient_norm = trainee_.step(options_.train.optimiser, record.learning_rate);
+        add_up(sums.ce, sums.divergence, sums.agreements, sums.tokens);
         const double n = static_cast<double>(std::max<std::int64_t>(1, sums.tokens));
         record.flop += passes() * forward_flop(config(), counts) + forward_flop(teacher_->config(), counts);
         record.trained_tokens += sums.tokens;
@@ -355,6 +387,7 @@ class Run {
                 sum -= static_cast<double>(token.advantage);
             }
         }
+        add_up(sum, next);
         divergence_ = sum / static_cast<double>(std::max<std::size_t>(1, next));
     }
 

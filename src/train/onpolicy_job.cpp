@@ -67,6 +67,7 @@ Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
     report.model = job.output / "model";
     RETORT_TRY(report.train, train_on_policy(student, inputs, options));
     for (const StepRecord& record : report.train.curve) report.sampled_tokens += record.sampled_tokens;
+    if (options.train.world != nullptr && !options.train.world->is_first()) return report;
     RETORT_CHECK(save_model_folder(report.model, student, text, tensor::DType::f32));
     RETORT_CHECK(
         data::save_lineage(job.output / "lineage.json", "retort distill",

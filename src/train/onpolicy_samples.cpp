@@ -14,6 +14,7 @@ namespace retort::train {
 Result<std::vector<SampledAnswer>> sample_answers(const model::Weights& weights,
                                                   std::span<const std::vector<std::int32_t>> prompts,
                                                   const SamplingOptions& options) {
+    if (prompts.empty()) return std::vector<SampledAnswer>();
     std::size_t longest = 0;
     for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
     generate::EngineOptions engine;
@@ -41,7 +42,9 @@ Result<std::vector<SampledAnswer>> sample_answers(const model::Weights& weights,
         scheduled.request.prompt = prompts[answer.prompt];
         scheduled.request.max_tokens = options.max_tokens;
         scheduled.request.top_logprobs = 0;
-        scheduled.request.sampling.seed = base::RandomStream(options.seed, i).next_u64();
+        const auto samples = static_cast<std::size_t>(options.samples);
+        const std::size_t place = (options.first + answer.prompt * options.every) * samples + i % samples;
+        scheduled.request.sampling.seed = base::RandomStream(options.seed, place).next_u64();
         RETORT_CHECK(generate::check_request(scheduled.request, weights.config, plan.context_length));
         // The end of the turn is a token that is drawn and learnt like any other: the engine is not told of
         // it, for it would not report it.

@@ -31,6 +31,10 @@ struct SamplingOptions {
     std::vector<std::int32_t> end_tokens;
     std::int64_t vocab_size = 0;  // the tokenizer's: rows of the head beyond it are padding, never drawn
     std::uint64_t seed = 0;
+    // Of all prompts of a step these are number first, first + every, …: an answer's random numbers are those
+    // of its place among all, whoever draws it.
+    std::size_t first = 0;
+    std::size_t every = 1;
 };
 
 // Prompt by prompt, samples in order. A function of weights, prompts and options: what runs beside what does

@@ -10,8 +10,10 @@
 #include <thread>
 
 #include "base/interrupt.h"
+#include "base/parallel.h"
 #include "data/problems.h"
 #include "model/fresh.h"
+#include "thread_ranks.h"
 #include "train/batches.h"
 #include "train/fused_head.h"
 #include "train/onpolicy_batch.h"
@@ -225,6 +227,57 @@ TEST(OnPolicy, stopped_anywhere_it_ends_at_the_same_bits) {
         EXPECT_TRUE(std::equal(pieces.values.span().begin(), pieces.values.span().end(), whole.values.data()))
             << on_policy_name(kind);
         fs::remove_all(options.train.folder);
+    }
+}
+
+TEST(OnPolicy, several_processes_draw_the_same_answers_and_take_the_same_steps) {
+    const Setting setting;
+    const model::Parameters teacher = setting.model(2);
+    const auto run = [&](OnPolicyKind kind, int ranks) {
+        Meeting meeting(ranks);
+        std::vector<std::vector<StepRecord>> curves(static_cast<std::size_t>(ranks));
+        std::vector<std::vector<float>> values(static_cast<std::size_t>(ranks));
+        std::vector<std::thread> threads;
+        for (int r = 0; r < ranks; ++r) {
+            threads.emplace_back([&, r] {
+                base::set_thread_count(1);
+                ThreadRank world(meeting, r);
+                OnPolicyOptions options = setting.options(kind);
+                options.steps = 3;
+                options.kl = 0.05;
+                options.train.world = &world;
+                model::Parameters student = setting.model(1);
+                auto report = train_on_policy(student, setting.inputs(&teacher), options);
+                ASSERT_TRUE(report) << report.error().message;
+                curves[static_cast<std::size_t>(r)] = std::move(report->curve);
+                values[static_cast<std::size_t>(r)] = {student.values.span().begin(),
+                                                       student.values.span().end()};
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+        for (const auto& one : values) EXPECT_EQ(one, values[0]);
+        for (const auto& curve : curves) {
+            EXPECT_EQ(curve.size(), 3U);
+            EXPECT_EQ(curve.back().loss, curves[0].back().loss);
+        }
+        return curves[0];
+    };
+    // Five are more than the step has prompts: one of them has nothing to answer.
+    for (const OnPolicyKind kind : {OnPolicyKind::grpo, OnPolicyKind::opd, OnPolicyKind::gkd}) {
+        const auto one = run(kind, 1);
+        for (const int ranks : {2, 3, 5}) {
+            const auto several = run(kind, ranks);
+            // The same weights give the same answers, so that what is counted of the first step is equal;
+            // sums in f32 are taken in another order.
+            EXPECT_EQ(several[0].sampled_tokens, one[0].sampled_tokens) << on_policy_name(kind) << ranks;
+            EXPECT_EQ(several[0].trained_tokens, one[0].trained_tokens);
+            EXPECT_EQ(several[0].tokens, one[0].tokens);
+            EXPECT_DOUBLE_EQ(several[0].correct, one[0].correct);
+            EXPECT_NEAR(several[0].flop / one[0].flop, 1, 1e-12);
+            EXPECT_NEAR(several[0].loss, one[0].loss, 1e-5 * std::max(1.0, std::abs(one[0].loss)));
+            EXPECT_NEAR(several[0].gradient_norm / one[0].gradient_norm, 1, 1e-5)
+                << on_policy_name(kind) << ranks;
+        }
     }
 }
 
