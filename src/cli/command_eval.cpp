@@ -70,6 +70,11 @@ void add_eval(Commands& commands) {
     command.add_option("--row-length", options->compare.row_length, "tokens a packed row")
         ->check(CLI::Range(16, 131072))
         ->capture_default_str();
+    command
+        .add_option("--speed-tokens", options->compare.speed_tokens,
+                    "decoded by each model to measure its speed")
+        ->check(CLI::Range(2, 100'000))
+        ->capture_default_str();
     command.add_option("--title", options->compare.title, "of the report")->capture_default_str();
     command.add_option("--output", options->output, "folder for report.html and report.json");
     commands.add_json_option(command);
