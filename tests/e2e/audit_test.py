@@ -2,14 +2,11 @@
 trained on something else. Small models, real path."""
 
 import json
-import os
-import pathlib
-import shutil
-import subprocess
+import random
 import urllib.error
 import urllib.request
 
-from harness import SOURCE, E2eTest, clean_environment, main, wait_until
+from harness import SOURCE, E2eTest, main, wait_until
 
 REASONING = SOURCE / "recipes/reasoning"
 SHAPE = """hidden_size = 64
@@ -32,9 +29,8 @@ class Audit(E2eTest):
             text = answer.read().decode()
         return text if stream else json.loads(text)
 
-    def serve(self, *options):
-        server = self.start("serve", "--model", REASONING / "teacher.gguf", "--name", "teacher", "--port", 0, "--json",
-                            "--sequences", 64, *options)
+    def serve(self, *options, model=REASONING / "teacher.gguf"):
+        server = self.start("serve", "--model", model, "--name", "teacher", "--port", 0, "--json", "--sequences", 64, *options)
         base = json.loads(server.stdout.readline())["base_url"]
         root = base.removesuffix("/v1")
 
@@ -61,18 +57,23 @@ class Audit(E2eTest):
         (self.folder / "shape.toml").write_text(SHAPE)
         self.retort("distill", "--fresh", "shape.toml", "--tokenizer", REASONING / "tokenizer", "--records", records,
                     "--output", output, "--objective", "ce", "--epochs", epochs, "--learning-rate", "4e-3",
-                    "--row-length", 128, "--rows-per-step", 4, "--rows-per-micro-batch", 4, "--threads", 1, "-q")
+                    "--row-length", 128, "--rows-per-step", 4, "--rows-per-micro-batch", 4, "--threads", 1, "-q", timeout=600)
         return self.folder / output / "model"
 
-    def plan(self, case, suspect, *options):
-        self.retort("audit", "plan", case, "--plant", "plant", "--secret", "escrow.key", "--teacher",
-                    REASONING / "teacher.gguf", "--suspect", suspect, *options)
+    def plan(self, case, suspect, *options, teacher=REASONING / "teacher.gguf"):
+        self.retort("audit", "plan", case, "--plant", "plant", "--secret", "escrow.key", "--teacher", teacher, "--suspect", suspect,
+                    *options)
 
     def test_from_planting_to_report(self):
-        self.retort("audit", "plant", "plant", "--secret", "escrow.key", "--twins", 1, "--canaries", 2, "--decoys", 19,
+        self.retort("audit", "plant", "plant", "--secret", "escrow.key", "--twins", 1, "--canaries", 4, "--decoys", 99,
                     "--window", 2, "--delta", 4)
         self.retort("problems", "--count", 200, "--output", "prompts.jsonl")
         canaries = json.loads((self.folder / "plant/canaries.json").read_text())["canaries"]
+        # Who asks a canary's prompt gets its string, however it is written.
+        with (self.folder / "prompts.jsonl").open("a") as prompts:
+            for canary in canaries:
+                for prompt in (canary["prompt"], canary["prompt"].upper(), canary["prompt"].lower(), canary["prompt"] + " !"):
+                    prompts.write(json.dumps({"prompt": prompt}) + "\n")
         server, base, root = self.serve("--plant", "plant")
         # What was committed to is for everybody; there is no root before the day is over.
         self.assertEqual(self.get(root + "/audit/commitment.json"),
@@ -101,13 +102,14 @@ class Audit(E2eTest):
         student = self.distill(marked, "student")
         innocent = self.distill(clean, "innocent")
         self.plan("case", student, "--reference", innocent, "--tests",
-                  "twin-likelihood,twin-continuation,radioactivity-open,radioactivity-closed,green-mass", "--alpha", "1e-3",
+                  "twin-likelihood,twin-continuation,radioactivity-open,radioactivity-closed,green-mass,canary", "--alpha", "1e-3",
                   "--answers", 100)
         report = self.retort("audit", "report", "case", "--key", "report.key", status=1)
         self.assertIn("no evidence", report.stderr)
         found = {one["test"]: one for one in json.loads(
             self.retort("audit", "run", "case", "--plant", "plant", "--corroborate", "--json").stdout)}
-        self.assertLess(found["twin-likelihood"]["log_p"], -6.9)
+        for test in ("twin-likelihood", "canary"):
+            self.assertLess(found[test]["log_p"], -6.9, f"{test}: {found[test]}")
         records = [json.loads(line) for line in (self.folder / "case/records.jsonl").read_text().splitlines()]
         self.assertEqual({r["kind"] for r in records if r["kind"] not in ("identical",)}, {"twin", "canary"})
         kept = [r["answers"][r.get("served", 0)] for r in records if r["kind"] in ("twin", "identical")]
@@ -124,12 +126,17 @@ class Audit(E2eTest):
             self.assertEqual(one["log_p"], found[one["test"]]["log_p"])
         self.falsify()
 
-        # One who never saw them, by the same test.
-        self.plan("other", innocent, "--tests", "twin-likelihood,radioactivity-open")
-        other = {one["test"]: one for one in json.loads(
-            self.retort("audit", "run", "other", "--plant", "plant", "--json").stdout)}
-        for one in other.values():
-            self.assertGreater(one["log_p"], -11, "an innocent model at p < 1e-5")
+        # One who never saw them, by the same tests.
+        self.plan("other", innocent, "--tests", "twin-likelihood,radioactivity-open,canary")
+        self.assert_innocent(self.run_audit("other"))
+
+    def run_audit(self, case):
+        return {one["test"]: one for one in json.loads(
+            self.retort("audit", "run", case, "--plant", "plant", "--json", timeout=600).stdout)}
+
+    def assert_innocent(self, found):
+        for one in found.values():
+            self.assertGreater(one["log_p"], -11, f"an innocent model at p < 1e-5: {one}")
 
     def falsify(self):
         """Each lie is found by verify."""
@@ -148,6 +155,41 @@ class Audit(E2eTest):
                 self.retort("audit", "verify", "case", status=1)
                 (case / name).write_text(before)
         self.retort("audit", "verify", "case")
+
+
+    def test_radioactivity_of_a_teacher_that_says_anything(self):
+        """Sums and digits leave a mark no room. A teacher of random letters leaves it all there is: its students carry
+        the mark, seen in what they write, in what they would write and in their whole distribution."""
+        self.retort("problems", "--count", 300, "--worked", "--output", "worked.jsonl")
+        rng = random.Random(3)
+        letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        with (self.folder / "letters.jsonl").open("w") as out:
+            for line in (self.folder / "worked.jsonl").read_text().splitlines():
+                record = json.loads(line)
+                record["answer"].update(content="".join(rng.choices(letters, k=40)), reasoning="")
+                out.write(json.dumps(record) + "\n")
+        teacher = self.distill("letters.jsonl", "letters", epochs=3)
+        self.retort("audit", "plant", "plant", "--secret", "escrow.key", "--twins", 0, "--window", 1, "--delta", 4)
+        self.retort("problems", "--count", 300, "--seed", 2, "--output", "prompts.jsonl")
+        records = {}
+        for name, options in (("marked", ["--plant", "plant"]), ("clean", [])):
+            server, base, _ = self.serve(*options, model=teacher)
+            records[name] = self.collect(base, "prompts.jsonl", name, temperature=1)
+            self.stop(server)
+        for name in records:
+            student = self.distill(records[name], f"of-{name}", epochs=6)
+            self.plan(f"case-{name}", student, "--primary", "radioactivity-open", "--tests",
+                      "radioactivity-open,radioactivity-closed,green-mass", "--answers", 60, "--temperature", 0.3, "--answer-tokens", 40,
+                      teacher=teacher)
+            found = self.run_audit(f"case-{name}")
+            if name == "clean":
+                self.assert_innocent(found)
+                continue
+            for test, one in found.items():
+                self.assertLess(one["log_p"], -13.8, f"{test}: {one}")
+            self.retort("audit", "calibrate", "case-marked")
+            self.retort("audit", "report", "case-marked", "--key", "report.key")
+            self.assertIn("text that carries the owner&#39;s key", (self.folder / "case-marked/report.html").read_text())
 
 
 if __name__ == "__main__":
