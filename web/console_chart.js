@@ -2,7 +2,11 @@
 'use strict';
 
 const SVG = 'http://www.w3.org/2000/svg';
-const CHART = {width: 720, height: 200, left: 56, bottom: 22, top: 10};
+// As wide as it is shown, so that its letters keep their size on a phone; read anew with every drawing.
+const CHART = {
+  get width() { return Math.round(Math.min(1200, Math.max(300, document.getElementById('view')?.clientWidth || 720))); },
+  height: 200, left: 44, bottom: 22, top: 10,
+};
 
 function shape(tag, attributes, text) {
   const node = document.createElementNS(SVG, tag);
@@ -39,7 +43,7 @@ function chart(title, points, kind) {
       shape('text', {x: CHART.left - 6, y: y + 4, 'text-anchor': 'end'}, short(top * part)));
   }
   const step = inner.width / Math.max(points.length, 1);
-  const every = Math.ceil(points.length / 8);
+  const every = Math.ceil(points.length / Math.min(12, CHART.width / 90));
   const path = [];
   points.forEach((point, i) => {
     const height = inner.height * point.value / top;
