@@ -194,7 +194,9 @@ TEST(UpstreamAnswer, ThinkTagsAreTakenOutWhereverTheyAreCut) {
             UpstreamAnswer answer(tags);
             std::string heard = answer.frames(stream + end + usage + "data: [DONE]\n\n") + answer.rest();
             ASSERT_EQ(parts_of(heard), expected) << step << heard;
-            if (!opened) { ASSERT_TRUE(parts_of(heard, 1).second.starts_with(" < plain")); }
+            if (!opened) {
+                ASSERT_TRUE(parts_of(heard, 1).second.starts_with(" < plain"));
+            }
             // Broken off within the reasoning: what is held comes all the same.
             UpstreamAnswer broken(tags);
             heard = broken.frames(frame_of({{"index", 0}, {"delta", {{"content", sent.substr(0, 14)}}}})) +
