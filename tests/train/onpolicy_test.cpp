@@ -275,7 +275,8 @@ TEST(OnPolicy, several_processes_draw_the_same_answers_and_take_the_same_steps) 
             EXPECT_DOUBLE_EQ(several[0].correct, one[0].correct);
             EXPECT_NEAR(several[0].flop / one[0].flop, 1, 1e-12);
             EXPECT_NEAR(several[0].loss, one[0].loss, 1e-5 * std::max(1.0, std::abs(one[0].loss)));
-            // Not as a ratio: grpo's first answers here all earn the same, and its gradient is rounding (8e-8).
+            // Not as a ratio: grpo's first answers here all earn the same, and its gradient is rounding
+            // (8e-8).
             EXPECT_NEAR(several[0].gradient_norm, one[0].gradient_norm,
                         1e-5 * std::max(1.0, one[0].gradient_norm))
                 << on_policy_name(kind) << ranks << " of " << one[0].gradient_norm;
