@@ -33,6 +33,21 @@ struct Product {
     }
 };
 
+struct Sizes {
+    std::int64_t tokens;
+    std::int64_t hidden;
+    std::int64_t wide;
+    std::int64_t query;
+    std::int64_t row;  // of query, key and value
+
+    Sizes(const ModelConfig& config, const TokenBatch& batch)
+        : tokens(static_cast<std::int64_t>(batch.tokens.size())),
+          hidden(config.hidden_size),
+          wide(config.intermediate_size),
+          query(config.query_size()),
+          row(query + 2 * config.kv_size()) {}
+};
+
 tensor::AttentionShape attention_shape(const ModelConfig& config) {
     return {config.head_count, config.kv_head_count, config.head_dim};
 }
@@ -43,13 +58,10 @@ void Transformer::forward_narrow(const ParameterView& parameters, const LayerOff
                                  const TokenBatch& batch, const float* input, LayerActivations& layer,
                                  float* output) {
     const ModelConfig& config = layout_.config;
-    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
-    const std::int64_t hidden = config.hidden_size;
-    const std::int64_t wide = config.intermediate_size;
-    const std::int64_t query = config.query_size();
-    const std::int64_t row = query + 2 * config.kv_size();
+    const Sizes sizes(config, batch);
+    const auto [tokens, hidden, wide, query, row] = sizes;
     const auto product = [&](std::int64_t offset, std::int64_t rows, std::int64_t cols) {
-        return Product{parameters.bf16 + offset, tokens, rows, cols};
+        return Product{parameters.bf16 + offset, sizes.tokens, rows, cols};
     };
     std::uint16_t* x = x_bf16_.data();
     tensor::rms_norm_bf16(input, parameters.vector(at.attention_norm), config.rms_norm_eps, tokens, hidden, x,
@@ -73,13 +85,10 @@ void Transformer::backward_narrow(const ParameterView& parameters, const LayerOf
                                   const TokenBatch& batch, const float* input, LayerActivations& layer,
                                   float* gradients) {
     const ModelConfig& config = layout_.config;
-    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
-    const std::int64_t hidden = config.hidden_size;
-    const std::int64_t wide = config.intermediate_size;
-    const std::int64_t query = config.query_size();
-    const std::int64_t row = query + 2 * config.kv_size();
+    const Sizes sizes(config, batch);
+    const auto [tokens, hidden, wide, query, row] = sizes;
     const auto product = [&](std::int64_t offset, std::int64_t rows, std::int64_t cols) {
-        return Product{parameters.bf16 + offset, tokens, rows, cols};
+        return Product{parameters.bf16 + offset, sizes.tokens, rows, cols};
     };
     std::uint16_t* x = x_bf16_.data();
     std::uint16_t* dy = dy_bf16_.data();

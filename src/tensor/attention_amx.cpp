@@ -114,9 +114,9 @@ float soften_row(const float* scores, std::int64_t seen, std::int64_t keys, floa
     std::int64_t i = 0;
     for (; i < seen; i += 16) {
         const __m512 power = _mm512_maskz_mov_ps(
-            mask_of(i), exponential_of(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), factor, shift)));
+            mask_of(i), exponential_bf16(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), factor, shift)));
         sum = _mm512_add_ps(sum, power);
-        store_16(weights + i, round_16(power));
+        store_16(weights + i, round_bf16(power));
     }
     for (; i < keys; i += 16) store_16(weights + i, _mm256_setzero_si256());
     const float shrink = std::exp(top - new_top);
@@ -207,7 +207,7 @@ void forward_task(const std::uint16_t* qkv, const AttentionShape& shape, const F
             std::uint16_t* to = out + token * shape.query_size() + head * dim;
             const __m512 factor = _mm512_set1_ps(1.0F / total[r]);
             for (std::int64_t i = 0; i < dim; i += 16) {
-                store_16(to + i, round_16(_mm512_mul_ps(_mm512_loadu_ps(sum + r * dim + i), factor)));
+                store_16(to + i, round_bf16(_mm512_mul_ps(_mm512_loadu_ps(sum + r * dim + i), factor)));
             }
             log_sum_exp[token * shape.heads + head] = top[r] + std::log(total[r]);
         }
@@ -281,10 +281,10 @@ void score_gradients(const BackwardSpace& space, std::int64_t key, std::int64_t 
                 const __mmask16 seen = _mm512_mask_cmpge_epi32_mask(
                     real, token, _mm512_set1_epi32(static_cast<int>(key + r + i)));
                 const __m512 score = _mm512_fmsub_ps(_mm512_loadu_ps(space.scores + at), factor, shift);
-                const __m512 p = _mm512_maskz_mov_ps(seen, exponential_of(score));
+                const __m512 p = _mm512_maskz_mov_ps(seen, exponential_bf16(score));
                 const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(space.d_weights + at), delta);
-                gradient[i] = round_16(_mm512_mul_ps(_mm512_mul_ps(p, factor), d));
-                store_16(space.p + at, round_16(p));
+                gradient[i] = round_bf16(_mm512_mul_ps(_mm512_mul_ps(p, factor), d));
+                store_16(space.p + at, round_bf16(p));
                 store_16(space.d_score + at, gradient[i]);
             }
             _mm512_storeu_si512(space.d_score_pairs + c / 16 * key_step * 16 + r * 16,
@@ -328,7 +328,7 @@ void backward_task(const std::uint16_t* qkv, const std::uint16_t* out, const flo
                 __m512 sum = _mm512_setzero_ps();
                 for (std::int64_t i = 0; t < tokens && i < dim; i += 16) {
                     const std::int64_t at = t * shape.query_size() + i;
-                    sum = _mm512_fmadd_ps(widen_16(load_16(o + at)), widen_16(load_16(d_o + at)), sum);
+                    sum = _mm512_fmadd_ps(widen_bf16(load_16(o + at)), widen_bf16(load_16(d_o + at)), sum);
                 }
                 space.delta[t] = _mm512_reduce_add_ps(sum);
             }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor/avx512_target.h"
+#include "tensor/bf16_vectors.h"
 #include "tensor/dispatch.h"
 
 namespace retort::tensor {
@@ -42,26 +43,6 @@ struct Workspace {
 
 inline __m512 multiply_pairs(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
-}
-
-inline __m256i round_bf16(__m512 values) {
-    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values));
-}
-
-inline __m512 widen_bf16(__m256i values) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
-}
-
-// e^x for x ≤ 0, relative error 2^-21: what is rounded to 8 bits afterwards needs no more.
-inline __m512 exponential(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0F));
-    const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), 0);
-    const __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693147181F), x);
-    __m512 power = _mm512_set1_ps(1.0F / 120);
-    for (const float factor : {1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
-        power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(factor));
-    }
-    return _mm512_scalef_ps(power, whole);
 }
 
 template <int kRows>
@@ -121,7 +102,8 @@ void soften(float* scores, std::uint32_t* weights, std::int64_t length, std::int
     __m512 sum = _mm512_setzero_ps();
     for (std::int64_t i = 0; i < padded; i += 16) {
         const __mmask16 seen = i + 16 < padded ? static_cast<__mmask16>(0xffff) : tail;
-        const __m512 power = exponential(_mm512_sub_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(peak)));
+        const __m512 power =
+            exponential_bf16(_mm512_sub_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(peak)));
         const __m256i rounded = round_bf16(_mm512_maskz_mov_ps(seen, power));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + i / 2), rounded);
         sum = _mm512_add_ps(sum, widen_bf16(rounded));

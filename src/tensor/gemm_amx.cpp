@@ -175,8 +175,8 @@ void panel_product(const Problem& p, const std::uint16_t* a, std::int64_t lda, s
     }
     for (std::int64_t r = 0; rounded && r < rows; ++r) {
         std::uint16_t* to = p.to.narrow + at + r * p.to.stride;
-        store_16(to, round_16(_mm512_loadu_ps(sums + 32 * r)));
-        store_16(to + 16, round_16(_mm512_loadu_ps(sums + 32 * r + 16)));
+        store_16(to, round_bf16(_mm512_loadu_ps(sums + 32 * r)));
+        store_16(to + 16, round_bf16(_mm512_loadu_ps(sums + 32 * r + 16)));
     }
 }
 

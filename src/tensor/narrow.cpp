@@ -23,7 +23,7 @@ inline __m512 sigmoid(__m512 x) {
     // Beyond ±80 it is 0 or 1 to f32's last bit, and the exponential stays finite.
     x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-80.0F)), _mm512_set1_ps(80.0F));
     const __m512 one = _mm512_set1_ps(1.0F);
-    return inverse(_mm512_add_ps(one, exponential_of(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+    return inverse(_mm512_add_ps(one, exponential_bf16(_mm512_sub_ps(_mm512_setzero_ps(), x))));
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ void rms_norm_bf16(const float* x, const float* weight, float epsilon, std::int6
             for (std::int64_t i = 0; i < size; i += 16) {
                 const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(row + i), factor),
                                                    _mm512_loadu_ps(weight + i));
-                store_16(y + r * size + i, round_16(value));
+                store_16(y + r * size + i, round_bf16(value));
             }
         }
     });
@@ -56,9 +56,9 @@ void swiglu_bf16(const std::uint16_t* gate_up, std::int64_t rows, std::int64_t s
         for (std::int64_t r = begin; r < end; ++r) {
             const std::uint16_t* gate = gate_up + r * 2 * size;
             for (std::int64_t i = 0; i < size; i += 16) {
-                const __m512 g = widen_16(load_16(gate + i));
-                const __m512 u = widen_16(load_16(gate + size + i));
-                store_16(h + r * size + i, round_16(_mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), u)));
+                const __m512 g = widen_bf16(load_16(gate + i));
+                const __m512 u = widen_bf16(load_16(gate + size + i));
+                store_16(h + r * size + i, round_bf16(_mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), u)));
             }
         }
     });
@@ -72,16 +72,16 @@ void swiglu_backward_bf16(const std::uint16_t* gate_up, const std::uint16_t* dh,
             const std::uint16_t* gate = gate_up + r * 2 * size;
             std::uint16_t* d_gate = d_gate_up + r * 2 * size;
             for (std::int64_t i = 0; i < size; i += 16) {
-                const __m512 g = widen_16(load_16(gate + i));
-                const __m512 u = widen_16(load_16(gate + size + i));
-                const __m512 d = widen_16(load_16(dh + r * size + i));
+                const __m512 g = widen_bf16(load_16(gate + i));
+                const __m512 u = widen_bf16(load_16(gate + size + i));
+                const __m512 d = widen_bf16(load_16(dh + r * size + i));
                 const __m512 s = sigmoid(g);
                 const __m512 silu = _mm512_mul_ps(g, s);
-                store_16(h + r * size + i, round_16(_mm512_mul_ps(silu, u)));
-                store_16(d_gate + size + i, round_16(_mm512_mul_ps(d, silu)));
+                store_16(h + r * size + i, round_bf16(_mm512_mul_ps(silu, u)));
+                store_16(d_gate + size + i, round_bf16(_mm512_mul_ps(d, silu)));
                 // d silu/dg = σ + silu·(1 − σ)
                 const __m512 slope = _mm512_fmadd_ps(silu, _mm512_sub_ps(one, s), s);
-                store_16(d_gate + i, round_16(_mm512_mul_ps(_mm512_mul_ps(d, u), slope)));
+                store_16(d_gate + i, round_bf16(_mm512_mul_ps(_mm512_mul_ps(d, u), slope)));
             }
         }
     });
