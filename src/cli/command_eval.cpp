@@ -77,6 +77,8 @@ void add_eval(Commands& commands) {
         ->capture_default_str();
     command.add_option("--title", options->compare.title, "of the report")->capture_default_str();
     command.add_option("--output", options->output, "folder for report.html and report.json");
+    command.add_option("--by-prompt", options->compare.by_prompt,
+                       "a file for what every model scored on every held-out prompt, JSON lines");
     commands.add_json_option(command);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/cpu.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/conversation.h"
@@ -16,6 +17,7 @@
 #include "evaluate/findings.h"
 #include "evaluate/task.h"
 #include "evaluate/training_curve.h"
+#include "formats/json.h"
 #include "train/text_examples.h"
 
 namespace retort::cli {
@@ -33,6 +35,15 @@ struct HeldOut {
     std::vector<std::size_t> prompts;  // index of the first record of each prompt
 };
 
+// What tells prompts apart: the prompt file's name for it, or else what was said.
+std::string prompt_of(const data::Record& record) {
+    if (!record.prompt_id.empty()) return record.prompt_id;
+    std::string said;
+    for (const data::Message& message : record.request.messages)
+        said += (said.empty() ? "" : "\n") + message.role + ": " + message.content;
+    return said;
+}
+
 Result<std::unique_ptr<HeldOut>> load_held_out(const CompareOptions& options) {
     auto held_out = std::make_unique<HeldOut>();
     RETORT_TRY(held_out->records, data::read_records(options.records));
@@ -47,7 +58,7 @@ Result<std::unique_ptr<HeldOut>> load_held_out(const CompareOptions& options) {
     for (std::size_t i = 0; i < held_out->records.size(); ++i) {
         const data::Record& record = held_out->records[i];
         const auto [found, is_new] =
-            cluster_of_prompt.emplace(record.prompt_id, static_cast<std::int32_t>(cluster_of_prompt.size()));
+            cluster_of_prompt.emplace(prompt_of(record), static_cast<std::int32_t>(cluster_of_prompt.size()));
         if (is_new) held_out->prompts.push_back(i);
         cluster_of_record[record.id] = found->second;
     }
@@ -94,7 +105,7 @@ Result<RenderedPrompts> render_prompts(const LoadedModel& local, const HeldOut& 
         auto request = conversation_request(local, record.request.messages);
         if (!request) {
             return fail_from(request.error(),
-                             fmt::format("{}: prompt \"{}\"", local.path.string(), record.prompt_id));
+                             fmt::format("{}: prompt \"{}\"", local.path.string(), prompt_of(record)));
         }
         prompts.starts_in_reasoning = request->starts_in_reasoning;
         prompts.tokens.push_back(std::move(request->tokens.prompt));
@@ -247,6 +258,30 @@ Status add_findings(evaluate::ComparisonReport& report, const CompareOptions& op
     return add_rival_findings(report, options, *distilled, tasks);
 }
 
+// What every model scored on every held-out prompt: for intervals and pairings of the reader's own.
+Status write_by_prompt(const fs::path& path, const HeldOut& held_out,
+                       const std::map<std::string, evaluate::PairScores>& scores) {
+    std::string lines;
+    for (const auto& [model, score] : scores) {
+        for (std::int64_t c = 0; c < score.sums.clusters(); ++c) {
+            const auto row = score.sums.row(c);
+            const auto sum = [&](evaluate::Column column) { return row[evaluate::column_index(column)]; };
+            const double tokens = sum(evaluate::Column::tokens);
+            if (tokens == 0) continue;
+            const data::Record& first = held_out.records[held_out.prompts[static_cast<std::size_t>(c)]];
+            lines += formats::Json({{"model", model},
+                                    {"prompt", prompt_of(first)},
+                                    {"tokens", tokens},
+                                    {"nll", sum(evaluate::Column::student_nll) / tokens},
+                                    {"kl", sum(evaluate::Column::kl) / tokens},
+                                    {"agreement", sum(evaluate::Column::agreements) / tokens}})
+                         .dump() +
+                     "\n";
+        }
+    }
+    return base::write_file_atomic(path, lines);
+}
+
 }  // namespace
 
 Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options) {
@@ -281,6 +316,8 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
                    evaluate::compare_hidden(input, hidden, &teacher_input, &teacher_hidden, positions));
         if (base::interrupted()) return fail(ErrorCode::cancelled, "interrupted; run the same command again");
     }
+
+    if (!options.by_prompt.empty()) RETORT_CHECK(write_by_prompt(options.by_prompt, *held_out, scores));
 
     std::vector<ComparedModel> all = options.models;
     all.insert(all.begin(),

@@ -40,6 +40,7 @@ struct CompareOptions {
     std::string title = "Comparison";
     std::string command;
     std::string recipe;
+    std::filesystem::path by_prompt;  // a JSON line a model and held-out prompt; empty: not written
     bool quiet = false;
 };
 
