@@ -2,6 +2,7 @@
 // loss, PyTorch's kl_div), and the first losses of runs of torch's (tests/golden/training.py).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,6 +18,8 @@ TEST(TokenLossGolden, is_that_of_trl_and_torch) {
     const auto file = formats::SafetensorsFile::open(golden::path("train/token_losses.safetensors")).value();
     const auto metadata = nlohmann::json::parse(file.metadata().at("golden"));
     std::size_t checked = 0;
+    double worst_loss = 0;
+    double worst_gradient = 0;
     for (const auto& [name, values] : metadata.at("cases").items()) {
         Objective objective;
         objective.kind = objective_from_name(values.at(0).get<std::string>()).value();
@@ -44,8 +47,13 @@ TEST(TokenLossGolden, is_that_of_trl_and_torch) {
             size += std::pow(static_cast<double>(gradient[i]), 2);
         }
         EXPECT_LE(std::sqrt(gap / size), 1e-5) << name;
+        worst_loss = std::max(worst_loss, std::abs(loss / want - 1.0));
+        worst_gradient = std::max(worst_gradient, std::sqrt(gap / size));
         ++checked;
     }
+    // In the output of --gtest_output, for tests/golden/transcripts/objectives.md.
+    RecordProperty("worst_relative_error_of_loss", std::to_string(worst_loss * 1e6) + "e-6");
+    RecordProperty("worst_relative_error_of_gradient", std::to_string(worst_gradient * 1e6) + "e-6");
     EXPECT_EQ(checked, 48U);
 }
 
@@ -81,6 +89,7 @@ TEST_P(TorchCurve, first_twenty_losses) {
     FusedHead head(student.layout.config.vocab_size, student.layout.config.hidden_size,
                    teacher.layout.config.hidden_size, longest);
     const Objective& objective = GetParam().objective;
+    double worst = 0;
     for (std::size_t s = 0; s < expected.size(); ++s) {
         std::int64_t trained = 0;
         for (const std::size_t j : {2 * s, 2 * s + 1}) trained += batches[j % 8].trained_tokens;
@@ -105,7 +114,9 @@ TEST_P(TorchCurve, first_twenty_losses) {
         trainee->step(options, rate);
         // The bound; 1e-5 and less is seen.
         EXPECT_NEAR(sums.value(objective) / expected[s], 1.0, 1e-3) << "step " << s;
+        worst = std::max(worst, std::abs(sums.value(objective) / expected[s] - 1.0));
     }
+    RecordProperty("worst_relative_error_of_20_losses", std::to_string(worst * 1e6) + "e-6");
 }
 
 INSTANTIATE_TEST_SUITE_P(Objectives, TorchCurve,
