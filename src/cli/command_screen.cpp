@@ -109,6 +109,19 @@ Status add_file(screen::IndexBuilder& builder, const fs::path& path) {
     return builder.add({path.string(), std::move(read->format), sha256, std::move(read->text)});
 }
 
+// The index with its parts made one; where that fails they are as they were, which is an index too.
+Result<screen::Index> merged_index(const fs::path& folder, std::uint64_t memory_bytes,
+                                   const CommonOptions& common) {
+    if (!common.quiet && !common.json) spdlog::info("screen index: the parts are made one");
+    auto merged = screen::merge_index(folder, memory_bytes);
+    if (!merged) {
+        return fail(merged.error().code,
+                    "{}; the index is whole in its parts, and `retort screen merge {}` makes one of them",
+                    merged.error().message, folder.string());
+    }
+    return screen::Index::open(folder, false);
+}
+
 Status run_index(const IndexCommand& given, const CommonOptions& common) {
     screen::IndexOptions options = given.index;
     options.memory_bytes = given.memory_megabytes << 20U;
@@ -126,7 +139,12 @@ Status run_index(const IndexCommand& given, const CommonOptions& common) {
     }
     RETORT_CHECK(builder.commit());
     progress.finish();
-    const screen::IndexReport& report = builder.report();
+    screen::IndexReport report = builder.report();
+    if (report.parts > 1) {
+        RETORT_TRY(const screen::Index index, merged_index(options.output, options.memory_bytes, common));
+        report.parts = index.parts.size();
+        report.index_bytes = index.size_bytes();
+    }
     const double seconds = base::monotonic_seconds() - start;
     if (common.json) {
         const Json json = {{"works", report.works},
@@ -145,6 +163,32 @@ Status run_index(const IndexCommand& given, const CommonOptions& common) {
         seconds, static_cast<double>(report.text_bytes) * 1e-6 / std::max(seconds, 1e-9),
         static_cast<double>(report.index_bytes) * 1e-6);
     for (const std::string& reason : report.skipped) fmt::print("  left out: {}\n", reason);
+    return {};
+}
+
+// ---- merge
+
+struct MergeCommand {
+    std::string index;
+    std::uint64_t memory_megabytes = 4096;
+};
+
+Status run_merge(const MergeCommand& given, const CommonOptions& common) {
+    const double start = base::monotonic_seconds();
+    auto merged = screen::merge_index(given.index, given.memory_megabytes << 20U);
+    if (!merged) return fail(merged.error().code, "{}; the index is as it was", merged.error().message);
+    RETORT_TRY(const screen::Index index, screen::Index::open(given.index, false));
+    const double seconds = base::monotonic_seconds() - start;
+    if (common.json) {
+        fmt::print("{}\n", formats::write_json({{"parts_before", *merged},
+                                                {"words", index.words()},
+                                                {"index_bytes", index.size_bytes()},
+                                                {"seconds", seconds}},
+                                               2));
+        return {};
+    }
+    fmt::print("{}: {} parts are one of {} words, {:.1f} MB, in {:.1f} s\n", given.index, *merged,
+               index.words(), static_cast<double>(index.size_bytes()) * 1e-6, seconds);
     return {};
 }
 
@@ -287,7 +331,23 @@ void add_index(Commands& commands, CLI::App& parent) {
     app.add_flag("--add", options->index.add,
                  "add to an index that is there; works that it has are passed over");
     app.add_option("--memory", options->memory_megabytes,
-                   "that building may take; more works make more parts")
+                   "that building may take; more works are made in parts and then merged")
+        ->type_name("MIB")
+        ->check(CLI::Range(std::uint64_t{16}, std::uint64_t{1} << 20U));
+    commands.add_json_option(app);
+}
+
+void add_merge(Commands& commands, CLI::App& parent) {
+    auto options = std::make_shared<MergeCommand>();
+    CLI::App& app = commands.add_nested(
+        parent, "merge", "make one part of an index that --add has made parts of: it is searched faster",
+        {"retort screen merge works.index"},
+        [options](const CommonOptions& common) { return run_merge(*options, common); });
+    app.add_option("index", options->index, "what `retort screen index` wrote")
+        ->required()
+        ->type_name("INDEX");
+    app.add_option("--memory", options->memory_megabytes,
+                   "that sorting may take; the less it is, the more often the words are gone through")
         ->type_name("MIB")
         ->check(CLI::Range(std::uint64_t{16}, std::uint64_t{1} << 20U));
     commands.add_json_option(app);
@@ -338,6 +398,7 @@ void add_screen(Commands& commands) {
                                   "retort screen check works.index answers/records.jsonl"},
                                  [](const CommonOptions&) -> Status { return {}; });
     add_index(commands, app);
+    add_merge(commands, app);
     add_check(commands, app);
     add_screen_provenance(commands, app);
 }

@@ -52,6 +52,28 @@ Result<Listing> read_listing(const fs::path& folder) {
     return listing;
 }
 
+// The list of these parts in the folder, in place of the one there.
+Status write_listing(const fs::path& folder, const std::vector<std::string>& names) {
+    Json parts = Json::array();
+    for (const std::string& name : names) {
+        RETORT_TRY(const Part written, Part::open(folder / name, false));
+        parts.push_back(
+            {{"file", name}, {"bytes", written.size_bytes()}, {"header", written.header_checksum()}});
+    }
+    const Json json = {{"format", format_name}, {"parts", parts}};
+    return base::write_file_atomic(folder / "index.json",
+                                   std::string_view(formats::write_json(json, 2) + "\n"));
+}
+
+// Of a part that is not on the list; a file that some killed run left there is written over.
+std::string new_part_name(const std::vector<std::string>& names, std::uint64_t& next_number) {
+    std::string name;
+    do {
+        name = fmt::format("part-{:05}.rts", next_number++);
+    } while (std::find(names.begin(), names.end(), name) != names.end());
+    return name;
+}
+
 }  // namespace
 
 Result<Index> Index::open(const fs::path& folder, bool verify) {
@@ -146,11 +168,7 @@ Status IndexBuilder::add(const WorkText& work) {
 Status IndexBuilder::flush() {
     if (draft_.works.empty()) return {};
     std::error_code error;
-    std::string name;
-    do {
-        name = fmt::format("part-{:05}.rts", next_number_++);
-    } while (fs::exists(options_.output / name, error) &&
-             std::find(part_names_.begin(), part_names_.end(), name) != part_names_.end());
+    const std::string name = new_part_name(part_names_, next_number_);
     for (const Work& work : draft_.works) known_.push_back(work.sha256);
     std::sort(known_.begin(), known_.end());
     RETORT_CHECK(write_part(options_.output / name, std::move(draft_)));
@@ -158,15 +176,7 @@ Status IndexBuilder::flush() {
     report_.index_bytes += fs::file_size(options_.output / name, error);
     ++report_.parts;
     part_names_.push_back(name);
-    Json parts = Json::array();
-    for (const std::string& part : part_names_) {
-        RETORT_TRY(const Part written, Part::open(options_.output / part, false));
-        parts.push_back(
-            {{"file", part}, {"bytes", written.size_bytes()}, {"header", written.header_checksum()}});
-    }
-    const Json json = {{"format", format_name}, {"parts", parts}};
-    return base::write_file_atomic(options_.output / "index.json",
-                                   std::string_view(formats::write_json(json, 2) + "\n"));
+    return write_listing(options_.output, part_names_);
 }
 
 Status IndexBuilder::commit() {
@@ -177,6 +187,22 @@ Status IndexBuilder::commit() {
                     report_.skipped.empty() ? std::string() : "; left out: " + report_.skipped.front());
     }
     return {};
+}
+
+Result<std::size_t> merge_index(const fs::path& folder, std::uint64_t memory_bytes) {
+    RETORT_TRY(const Listing listing, read_listing(folder));
+    const std::size_t count = listing.parts.size();
+    if (count < 2) return count;
+    std::uint64_t next_number = 1;
+    const std::string name = new_part_name(listing.parts, next_number);
+    {
+        RETORT_TRY(const Index index, Index::open(folder));
+        RETORT_CHECK(merge_parts(folder / name, index.parts, memory_bytes));
+    }
+    RETORT_CHECK(write_listing(folder, {name}));
+    std::error_code error;
+    for (const std::string& old : listing.parts) fs::remove(folder / old, error);
+    return count;
 }
 
 }  // namespace retort::screen

@@ -76,4 +76,9 @@ class IndexBuilder {
     Words words_;
 };
 
+// All parts of an index as one, which is searched as fast as one; in `memory_bytes`, and with room on the
+// disk for as much again. The parts go when the list is written; how many there were. Reading goes on
+// meanwhile.
+Result<std::size_t> merge_index(const std::filesystem::path& folder, std::uint64_t memory_bytes);
+
 }  // namespace retort::screen

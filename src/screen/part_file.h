@@ -102,4 +102,11 @@ struct PartDraft {
 Status write_part(const std::filesystem::path& path, PartDraft&& draft);
 inline constexpr std::uint64_t build_bytes_per_word = 24;
 
+// Several parts as one, to the byte as if their works had been one draft. Takes `memory_bytes` beside the
+// files' own pages; the less it is, the more passes over the words. Fails with `cancelled` when the process
+// was interrupted.
+Status merge_parts(const std::filesystem::path& path, std::span<const Part> parts,
+                   std::uint64_t memory_bytes);
+inline constexpr std::uint64_t order_bytes_per_word = 16;
+
 }  // namespace retort::screen

@@ -80,6 +80,9 @@ std::map<std::string, std::string> reasons(const fs::path& output) {
 TEST(Filters, refusals) {
     EXPECT_TRUE(refusal_phrase("I\u2019m sorry, but I can\u2019t help."));
     EXPECT_TRUE(refusal_phrase("As an AI language model, I have no kettle."));
+    // As SmolLM2-135M-Instruct put it.
+    EXPECT_TRUE(refusal_phrase(
+        "I'm sorry for any misunderstanding, but as a chatbot I don't have the capability to."));
     EXPECT_FALSE(refusal_phrase("He said that he was sorry."));
     EXPECT_FALSE(refusal_phrase(std::string(250, 'x') + " I cannot provide that."));
 }

@@ -266,6 +266,35 @@ TEST(Index, MemoryBoundMakesParts) {
     EXPECT_EQ(Index::open(folder)->parts.size(), 3U);
 }
 
+TEST(Index, PartsMergedAreTheIndexMadeAtOnce) {
+    base::RandomStream random(17);
+    std::vector<std::string> works;
+    for (std::size_t i = 0; i < 9; ++i) works.push_back(random_text(random, 150 + 97 * i, i < 4 ? 3 : 60));
+    works[3] = "";                    // a work without a word
+    works[6] = works[1] + works[2];   // the same words again, across the border of two parts
+    works[5].insert(100, 4000, '.');  // a step too long for a byte
+    const Index whole = make_index("merged_whole", works);
+    ASSERT_EQ(whole.parts.size(), 1U);
+    const std::string wanted = *base::read_file(whole.folder / "part-00001.rts");
+    for (const std::size_t per_part : {1U, 2U, 4U}) {
+        for (const std::uint64_t memory :
+             {std::uint64_t{1} << 30U, std::uint64_t{16} * 700, std::uint64_t{16} * 64}) {
+            const Index parts = make_index("merged", works, per_part);
+            ASSERT_GT(parts.parts.size(), 1U);
+            auto merged = merge_index(parts.folder, memory);
+            ASSERT_TRUE(merged) << merged.error().message;
+            EXPECT_EQ(*merged, parts.parts.size());
+            auto one = Index::open(parts.folder);
+            ASSERT_TRUE(one) << one.error().message;
+            ASSERT_EQ(one->parts.size(), 1U);
+            EXPECT_EQ(*base::read_file(one->parts[0].file.path()), wanted) << per_part << " " << memory;
+            // Nothing else is left, and more can be added and merged again.
+            EXPECT_EQ(std::distance(fs::directory_iterator(parts.folder), fs::directory_iterator{}), 2);
+            EXPECT_EQ(*merge_index(parts.folder, memory), 1U);
+        }
+    }
+}
+
 TEST(Index, EveryDamagedByteIsFound) {
     base::RandomStream random(31);
     const Index index = make_index("damage", {random_text(random, 60, 50)});
