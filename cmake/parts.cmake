@@ -29,6 +29,11 @@ retort_part(audit USES stats watermark escrow model generate api http data evalu
 retort_part(release USES evaluate screen data collect curate watermark escrow LINKS PkgConfig::sodium)
 
 retort_unite(retort_http 6)
+foreach(part text data train api store escrow collect serve evaluate release)
+  retort_unite(retort_${part} 8)
+endforeach()
+retort_unite(retort_audit 7)
+retort_unite(retort_laboratory 4)
 set_source_files_properties(src/cli/command_audit.cpp src/cli/audit_lineage.cpp src/cli/audit_power.cpp PROPERTIES
   SKIP_UNITY_BUILD_INCLUSION ON) # Json: as command_guard.cpp, another
 set_source_files_properties(src/http/client.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON) # Connection, Exchange: as async_client.cpp

@@ -7,5 +7,8 @@ option(RETORT_UNITE "Compile several sources as one where that is quicker" ON)
 function(retort_unite target count)
   if(RETORT_UNITE)
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${count})
+    # What a struct of one source holds of another source's anonymous namespace is, in one file, a type without linkage
+    # in something that GCC takes for an included header.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
   endif()
 endfunction()

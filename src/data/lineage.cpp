@@ -13,8 +13,8 @@ namespace fs = std::filesystem;
 using formats::Json;
 
 namespace {
-constexpr std::string_view format_name = "retort-lineage-1";
-constexpr std::string_view file_name = "lineage.json";
+constexpr std::string_view lineage_format = "retort-lineage-1";
+constexpr std::string_view lineage_name = "lineage.json";
 }  // namespace
 
 Result<std::string> hash_of_path(const fs::path& path) {
@@ -27,7 +27,8 @@ Result<std::string> hash_of_path(const fs::path& path) {
     for (fs::directory_iterator at(path, error); !error && at != fs::directory_iterator();
          at.increment(error)) {
         const std::string name = at->path().filename().string();
-        if (at->is_regular_file(error) && name != file_name && name != "pull.json") files[name] = at->path();
+        if (at->is_regular_file(error) && name != lineage_name && name != "pull.json")
+            files[name] = at->path();
     }
     if (error) return fail(ErrorCode::io, "{}: {}", path.string(), error.message());
     std::string lines;
@@ -69,7 +70,7 @@ std::string write_lineage(const Lineage& lineage) {
         if (!input.merkle_root.empty()) json["merkle_root"] = input.merkle_root;
         inputs.push_back(std::move(json));
     }
-    return formats::write_json({{"format", format_name}, {"made_by", lineage.made_by}, {"inputs", inputs}},
+    return formats::write_json({{"format", lineage_format}, {"made_by", lineage.made_by}, {"inputs", inputs}},
                                2) +
            "\n";
 }
@@ -78,9 +79,9 @@ Result<Lineage> parse_lineage(std::string_view text, std::string_view name) {
     RETORT_TRY(const Json json, formats::parse_json(text, name));
     if (!json.is_object()) return fail(ErrorCode::format, "{}: not an object", name);
     RETORT_TRY(const std::string format, formats::json_string(json, "format"));
-    if (format != format_name) {
+    if (format != lineage_format) {
         return fail(ErrorCode::unsupported, "{}: format is \"{}\"; this program reads \"{}\"", name, format,
-                    format_name);
+                    lineage_format);
     }
     Lineage lineage;
     RETORT_TRY(lineage.made_by, formats::json_string(json, "made_by"));
@@ -105,11 +106,11 @@ std::optional<fs::path> find_lineage(const fs::path& model) {
     std::vector<fs::path> places;
     if (fs::is_directory(model, error)) {
         const fs::path folder = fs::absolute(model, error).lexically_normal();
-        places = {folder / file_name,
-                  (folder.has_filename() ? folder : folder.parent_path()).parent_path() / file_name};
+        places = {folder / lineage_name,
+                  (folder.has_filename() ? folder : folder.parent_path()).parent_path() / lineage_name};
     } else {
-        places = {fs::path(model.string() + "." + std::string(file_name))};
-        if (model.extension() == ".safetensors") places.push_back(model.parent_path() / file_name);
+        places = {fs::path(model.string() + "." + std::string(lineage_name))};
+        if (model.extension() == ".safetensors") places.push_back(model.parent_path() / lineage_name);
     }
     const auto found = std::find_if(places.begin(), places.end(),
                                     [&](const fs::path& place) { return fs::exists(place, error); });

@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 using formats::Json;
 
-constexpr std::string_view file_name = "logits.journal";
+constexpr std::string_view journal_name = "logits.journal";
 constexpr std::int64_t version = 1;
 constexpr std::size_t most_id_bytes = 255;
 constexpr std::size_t frame_header = 12;  // of the journal: length and checksum
@@ -131,7 +131,7 @@ Result<LogitCacheWriter> LogitCacheWriter::open(const fs::path& folder, const Ca
     std::unordered_map<std::string, std::uint64_t> records;
     bool complete = false;
     bool has_header = false;
-    const fs::path path = folder / file_name;
+    const fs::path path = folder / journal_name;
     const auto on_frame = [&](std::string_view frame) -> Status {
         if (frame.empty()) return fail(ErrorCode::format, "an empty frame");
         if (frame[0] == header_frame) {
@@ -198,7 +198,7 @@ Result<CacheSummary> LogitCacheWriter::finish() {
 }
 
 Result<LogitCache> LogitCache::open(const fs::path& folder, bool partial) {
-    const fs::path path = folder / file_name;
+    const fs::path path = folder / journal_name;
     if (!fs::exists(path)) {
         return fail(ErrorCode::not_found, "{}: no logit cache; make one with `retort cache make`",
                     folder.string());

@@ -7,7 +7,7 @@ namespace retort::data {
 using formats::Json;
 
 namespace {
-constexpr std::string_view format_name = "retort-records-1";
+constexpr std::string_view manifest_format = "retort-records-1";
 
 template <typename Value>
 Json map_to_json(const std::map<std::string, Value>& map) {
@@ -29,7 +29,7 @@ Result<std::map<std::string, std::int64_t>> counts_from_json(const Json& json, s
 }  // namespace
 
 std::string write_manifest(const Manifest& manifest) {
-    const Json json = {{"format", format_name},
+    const Json json = {{"format", manifest_format},
                        {"records", manifest.records},
                        {"merkle_root", manifest.merkle_root},
                        {"teachers", map_to_json(manifest.teachers)},
@@ -47,9 +47,9 @@ std::string write_manifest(const Manifest& manifest) {
 Result<Manifest> parse_manifest(std::string_view text) {
     RETORT_TRY(const Json json, formats::parse_json(text, "manifest"));
     RETORT_TRY(const std::string format, formats::json_string(json, "format"));
-    if (format != format_name) {
+    if (format != manifest_format) {
         return fail(ErrorCode::unsupported, "manifest: format is \"{}\"; this program reads \"{}\"", format,
-                    format_name);
+                    manifest_format);
     }
     Manifest manifest;
     RETORT_TRY(manifest.records, formats::json_integer(json, "records"));

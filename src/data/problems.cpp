@@ -261,22 +261,22 @@ Problem make_digits(RandomStream& random) {
     return finished("digits", fmt::format("What is the sum of the digits of {}?", digits), work, sum);
 }
 
-struct Kind {
+struct ProblemKind {
     std::string_view name;
     Problem (*make)(RandomStream&);
 };
-constexpr std::array<Kind, 6> kinds = {{{"chain", make_chain},
-                                        {"products", make_products},
-                                        {"story", make_story},
-                                        {"comparison", make_comparison},
-                                        {"base", make_base},
-                                        {"digits", make_digits}}};
+constexpr std::array<ProblemKind, 6> kinds = {{{"chain", make_chain},
+                                               {"products", make_products},
+                                               {"story", make_story},
+                                               {"comparison", make_comparison},
+                                               {"base", make_base},
+                                               {"digits", make_digits}}};
 
-Result<std::vector<const Kind*>> chosen_kinds(const std::vector<std::string>& wanted) {
-    std::vector<const Kind*> chosen;
+Result<std::vector<const ProblemKind*>> chosen_kinds(const std::vector<std::string>& wanted) {
+    std::vector<const ProblemKind*> chosen;
     for (const std::string& name : wanted.empty() ? problem_kinds() : wanted) {
-        const auto found =
-            std::find_if(kinds.begin(), kinds.end(), [&](const Kind& kind) { return kind.name == name; });
+        const auto found = std::find_if(kinds.begin(), kinds.end(),
+                                        [&](const ProblemKind& kind) { return kind.name == name; });
         if (found == kinds.end()) {
             return fail(ErrorCode::invalid_argument, "problems of kind \"{}\" are not known; there are {}",
                         name, fmt::join(problem_kinds(), ", "));
@@ -291,7 +291,7 @@ Result<std::vector<const Kind*>> chosen_kinds(const std::vector<std::string>& wa
 const std::vector<std::string>& problem_kinds() {
     static const std::vector<std::string> list = [] {
         std::vector<std::string> all;
-        for (const Kind& kind : kinds) all.emplace_back(kind.name);
+        for (const ProblemKind& kind : kinds) all.emplace_back(kind.name);
         return all;
     }();
     return list;
@@ -305,7 +305,7 @@ ProblemSplit split_of_problem(std::string_view key) {
 Result<std::vector<Problem>> make_problems(const ProblemOptions& options) {
     if (options.count < 1)
         return fail(ErrorCode::invalid_argument, "{} problems cannot be made", options.count);
-    RETORT_TRY(const std::vector<const Kind*> chosen, chosen_kinds(options.kinds));
+    RETORT_TRY(const std::vector<const ProblemKind*> chosen, chosen_kinds(options.kinds));
     std::vector<Problem> problems;
     std::unordered_set<std::string> asked;
     // Kinds with few problems run dry long before the others; when all have, one in many draws is new.

@@ -150,7 +150,7 @@ constexpr std::string_view restrictions = "pass its use restrictions on with it"
 
 // What the licence's own words say of uses of the work; whether training makes a derived work is not decided
 // here: a licence that forbids derived works is taken to forbid passing on what was trained on it.
-constexpr auto table = std::to_array<LicenceFacts>({
+constexpr auto known_licences = std::to_array<LicenceFacts>({
     {"0BSD", "", ""},
     {"AFL-3.0", "", notice},
     {"AGPL-3.0", "", share},
@@ -274,9 +274,9 @@ const LicenceFacts* licence_facts(std::string_view id) {
     for (const std::string_view ending : {"-only", "-or-later"}) {
         if (wanted.ends_with(ending)) wanted.resize(wanted.size() - ending.size());
     }
-    const auto found = std::find_if(table.begin(), table.end(),
+    const auto found = std::find_if(known_licences.begin(), known_licences.end(),
                                     [&](const LicenceFacts& facts) { return lower(facts.id) == wanted; });
-    return found == table.end() ? nullptr : &*found;
+    return found == known_licences.end() ? nullptr : &*found;
 }
 
 std::string licence_objection(const SpdxExpression& expression, Use use) {

@@ -150,7 +150,7 @@ WindowGrams grams_of(const SketchKey& key, Words words) {
 }
 
 template <typename T>
-void put(std::string& out, T value) {
+void append_raw(std::string& out, T value) {
     for (std::size_t i = 0; i < sizeof value; ++i) out += static_cast<char>(value >> (8 * i));
 }
 
@@ -217,9 +217,9 @@ std::string write_sketch(const PromptSketch& sketch) {
     out += static_cast<char>(sketch_version);
     out += static_cast<char>((sketch.follow_up ? flag_follow_up : 0) |
                              (sketch.elicits_reasoning ? flag_reasoning : 0));
-    for (const std::uint32_t gram : sketch.grams) put(out, gram);
-    for (const std::uint32_t word : sketch.topic) put(out, word);
-    for (const std::uint64_t hash : {sketch.content, sketch.conversation, sketch.bias}) put(out, hash);
+    for (const std::uint32_t gram : sketch.grams) append_raw(out, gram);
+    for (const std::uint32_t word : sketch.topic) append_raw(out, word);
+    for (const std::uint64_t hash : {sketch.content, sketch.conversation, sketch.bias}) append_raw(out, hash);
     return out;
 }
 

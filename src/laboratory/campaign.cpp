@@ -12,7 +12,7 @@ namespace retort::laboratory {
 
 namespace {
 
-constexpr std::int64_t day_ms = 86'400'000;
+constexpr std::int64_t ms_a_day = 86'400'000;
 constexpr std::uint64_t attacker_numbers = 1'000'000'000;  // apart from honest ones
 constexpr std::uint64_t most_keys = 10'000;
 
@@ -126,7 +126,7 @@ std::vector<store::Event> Campaign::day(std::int32_t day) const {
         const bool attacks_now = day >= options_.first_day;
         base::RandomStream random(honest.seed ^ 0xfeedU,
                                   person.number * 4096 + static_cast<std::uint64_t>(day));
-        const std::int64_t begin = honest.begin_ms + day * day_ms;
+        const std::int64_t begin = honest.begin_ms + day * ms_a_day;
         const bool office = options_.family == Attack::slow;
         const bool sessions = !is_scripted(options_.family);
         const double mean = attacks_now ? person.rate : 0.6;

@@ -18,7 +18,7 @@ using formats::Json;
 
 namespace {
 
-constexpr std::size_t most_shown = 20;
+constexpr std::size_t most_passages = 20;
 
 struct Prefix {
     std::string work;
@@ -195,7 +195,7 @@ Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem&
                 const bool continued = goes_on(answers[i], prefixes[i].next);
                 if (!continued && !report.exceeds) continue;
                 here[i] = true;
-                if (shown.size() >= most_shown || extracted[i]) continue;
+                if (shown.size() >= most_passages || extracted[i]) continue;
                 Json findings = Json::array();
                 for (const screen::Finding& finding : report.findings)
                     findings.push_back(screen::to_json(finding));

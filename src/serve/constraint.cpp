@@ -16,7 +16,7 @@ using grammar::Json;
 constexpr auto visible_marks = std::to_array<std::string_view>(
     {"<think>", "</think>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>"});
 
-tl::unexpected<api::ApiError> refused(const char* param, const base::Error& error) {
+tl::unexpected<api::ApiError> refused_param(const char* param, const base::Error& error) {
     api::ApiError out =
         error.code == ErrorCode::unsupported
             ? api::unsupported_parameter(param,
@@ -183,13 +183,13 @@ api::ApiResult<std::shared_ptr<grammar::TokenGrammar>> constraint_of(const Serve
     } else if (!must_call && request.response_format.kind == Format::json_schema) {
         const Json schema = Json::parse(request.response_format.schema_json, nullptr, false);
         auto value = grammar::schema_value(b, schema, "schema");
-        if (!value) return refused("response_format", value.error());
+        if (!value) return refused_param("response_format", value.error());
         ways.push_back(*value);
     }
     const char* param = must_call || strict_calls ? "tools" : "response_format";
     if (has_tools && knows_style) {
         auto calls = tool_calls(b, model, request, tools);
-        if (!calls) return refused("tools", calls.error());
+        if (!calls) return refused_param("tools", calls.error());
         if (strict_calls && ways.empty()) {
             ways.push_back(b.sequence({b.text_without("<tool_call>"), b.optional(*calls)}));
         } else {
@@ -201,7 +201,7 @@ api::ApiResult<std::shared_ptr<grammar::TokenGrammar>> constraint_of(const Serve
     if (model.tokenizer.strips_leading_space()) parts.push_back(b.optional(b.literal(" ")));
     parts.push_back(b.choice(ways));
     auto finished = b.finish(b.sequence(parts));
-    if (!finished) return refused(param, finished.error());
+    if (!finished) return refused_param(param, finished.error());
     auto made = std::make_shared<grammar::TokenGrammar>(std::move(*finished), model.token_tree);
     cache.add(key, made);
     return made;

@@ -2,18 +2,14 @@
 
 #include <algorithm>
 
+#include "base/strings.h"
+
 namespace retort::serve {
 
 namespace {
 
 constexpr std::size_t part_bytes = 160;
 constexpr std::size_t held_bytes = std::size_t{1} << 20U;
-
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(" \t\r\n");
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
-}
 
 bool is_continuation(char c) {
     return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
@@ -28,14 +24,14 @@ bool ends_sentence(std::string_view text, std::size_t at) {
 }  // namespace
 
 std::string summarise_reasoning(std::string_view reasoning) {
-    const std::string_view text = trimmed(reasoning);
+    const std::string_view text = base::trimmed(reasoning);
     std::size_t first = 0;
     while (first < text.size() && !ends_sentence(text, first)) ++first;
     first = std::min(first + 1, text.size());
     std::size_t last = text.size();
     while (last > first && (last == text.size() || !ends_sentence(text, last - 1))) --last;
-    std::string_view head = trimmed(text.substr(0, first));
-    std::string_view tail = trimmed(text.substr(last));
+    std::string_view head = base::trimmed(text.substr(0, first));
+    std::string_view tail = base::trimmed(text.substr(last));
     bool cut = last > first;
     if (head.size() > part_bytes) {
         std::size_t end = part_bytes;

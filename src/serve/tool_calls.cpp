@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/strings.h"
 #include "serve/call.h"
 
 namespace retort::serve {
@@ -17,7 +18,7 @@ constexpr std::string_view mistral_mark = "[TOOL_CALLS]";
 constexpr std::string_view mistral_arguments = "[ARGS]";
 constexpr std::string_view python_tag = "<|python_tag|>";
 constexpr std::string_view blanks = " \t\r\n";
-constexpr int max_depth = 64;
+constexpr int max_call_depth = 64;
 
 bool is_deep(std::string_view text) {
     int depth = 0;
@@ -26,18 +27,12 @@ bool is_deep(std::string_view text) {
         if (c == '{' || c == '[') deepest = std::max(deepest, ++depth);
         if (c == '}' || c == ']') --depth;
     }
-    return deepest > max_depth;
+    return deepest > max_call_depth;
 }
 
 Json parsed(std::string_view text) {
     if (is_deep(text)) return Json(Json::value_t::discarded);
     return Json::parse(text, nullptr, false);
-}
-
-std::string_view trimmed(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(blanks);
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(blanks) + 1 - begin);
 }
 
 // The length of the longest end of `text` that may be the beginning of `mark`, white space before it
@@ -136,7 +131,7 @@ ToolCall ToolCallParser::call(std::string name, std::string arguments) const {
 
 // {"name": …, "arguments" or "parameters": {…}}; false when it is none.
 bool ToolCallParser::add_call(Parts& parts, std::string_view json) const {
-    const Json value = parsed(trimmed(json));
+    const Json value = parsed(base::trimmed(json));
     if (!value.is_object() || !value.contains("name") || !value["name"].is_string()) return false;
     const char* key = value.contains("arguments") ? "arguments" : "parameters";
     const Json arguments = value.value(key, Json::object());
@@ -189,7 +184,7 @@ void ToolCallParser::step_hermes(Parts& parts, bool last) {
 
 void ToolCallParser::step_llama3(Parts& parts, bool last) {
     if (!decided_) {
-        const std::string_view rest = trimmed(held_);
+        const std::string_view rest = base::trimmed(held_);
         const bool may_be = rest.empty() || rest.front() == '{' || rest.starts_with(python_tag) ||
                             python_tag.starts_with(rest);
         if (may_be && !last) return;
@@ -229,14 +224,14 @@ void ToolCallParser::step_mistral(Parts& parts, bool last) {
     }
     Parts found;
     std::string_view rest = std::string_view(held_).substr(mark + mistral_mark.size());
-    const Json list = parsed(trimmed(rest));
+    const Json list = parsed(base::trimmed(rest));
     bool good = true;
     if (list.is_array()) {
         for (const Json& entry : list)
             good = good && add_call(found, entry.dump(-1, ' ', false, Json::error_handler_t::replace));
     } else {
-        while (good && !trimmed(rest).empty()) {
-            rest = trimmed(rest);
+        while (good && !base::trimmed(rest).empty()) {
+            rest = base::trimmed(rest);
             if (rest.starts_with(mistral_mark)) rest.remove_prefix(mistral_mark.size());
             const std::size_t brace = rest.find('{');
             const std::size_t length = object_end(rest);
@@ -246,14 +241,14 @@ void ToolCallParser::step_mistral(Parts& parts, bool last) {
             std::string_view name = rest.substr(0, brace);
             if (const std::size_t end = name.find(mistral_arguments); end != std::string_view::npos)
                 name = name.substr(0, end);
-            name = trimmed(name);
+            name = base::trimmed(name);
             good = !name.empty();
             found.calls.push_back(call(std::string(name), std::string(rest.substr(brace, length - brace))));
             rest.remove_prefix(length);
         }
     }
     if (good && !found.calls.empty()) {
-        parts.content += trimmed(std::string_view(held_).substr(0, mark));
+        parts.content += base::trimmed(std::string_view(held_).substr(0, mark));
         parts.calls = std::move(found.calls);
     } else {
         parts.content += held_;

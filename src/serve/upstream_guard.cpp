@@ -10,13 +10,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::int64_t index_of(const Json& object) {
+std::int64_t index_in(const Json& object) {
     const auto found = object.find("index");
     return found != object.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
 }
 
 // The text of a member; of a list of parts, that of all of them.
-std::string text_of(const Json& object, const char* name) {
+std::string text_in(const Json& object, const char* name) {
     const auto found = object.find(name);
     if (found == object.end()) return {};
     if (found->is_string()) return found->get<std::string>();
@@ -24,7 +24,7 @@ std::string text_of(const Json& object, const char* name) {
     if (!found->is_array()) return text;
     for (const Json& part : *found) {
         if (part.is_string()) text += part.get<std::string>();
-        if (part.is_object()) text += text_of(part, "text");
+        if (part.is_object()) text += text_in(part, "text");
     }
     return text;
 }
@@ -34,7 +34,7 @@ std::string reasoning_of(const Json& object, const char*& named) {
     for (const char* name : reasoning_names) {
         if (!object.contains(name)) continue;
         named = name;
-        text += text_of(object, name);
+        text += text_in(object, name);
     }
     return text;
 }
@@ -46,14 +46,14 @@ void set_text(Json& object, const char* name, std::string text) {
 }
 
 // Arguments of calls, fragments of one call put together.
-std::vector<std::string> arguments_of(const Json& calls) {
+std::vector<std::string> call_arguments(const Json& calls) {
     std::map<std::int64_t, std::string> whole;
     std::int64_t next = 0;
     for (const Json& call : calls) {
         if (!call.is_object()) continue;
-        const std::int64_t at = call.contains("index") ? index_of(call) : next++;
+        const std::int64_t at = call.contains("index") ? index_in(call) : next++;
         if (call.contains("function") && call["function"].is_object())
-            whole[at] += text_of(call["function"], "arguments");
+            whole[at] += text_in(call["function"], "arguments");
     }
     std::vector<std::string> out;
     for (auto& [at, text] : whole) out.push_back(std::move(text));
@@ -61,7 +61,7 @@ std::vector<std::string> arguments_of(const Json& calls) {
 }
 
 bool may_leave(ChoiceGuard& guard, const Json& calls) {
-    const std::vector<std::string> arguments = arguments_of(calls);
+    const std::vector<std::string> arguments = call_arguments(calls);
     return std::all_of(arguments.begin(), arguments.end(),
                        [&](const std::string& each) { return guard.may_leave(each); });
 }
@@ -69,7 +69,7 @@ bool may_leave(ChoiceGuard& guard, const Json& calls) {
 }  // namespace
 
 UpstreamAnswer::GuardedChoice& UpstreamAnswer::guarded(const Json& choice) {
-    const auto at = index_of(choice);
+    const auto at = index_in(choice);
     const auto found = guards_.find(at);
     if (found != guards_.end()) return found->second;
     return guards_.emplace(at, GuardedChoice{.guard = ChoiceGuard(*rules_.works)}).first->second;
@@ -81,7 +81,7 @@ void UpstreamAnswer::guard_delta(Json& choice, GuardedChoice& state) {
     const char* content_name = chat ? "content" : "text";
     const char* reasoning_name = reasoning_names[0];
     const bool ends = choice.contains("finish_reason") && choice["finish_reason"].is_string();
-    auto parts = state.guard.push(reasoning_of(holder, reasoning_name), text_of(holder, content_name));
+    auto parts = state.guard.push(reasoning_of(holder, reasoning_name), text_in(holder, content_name));
     if (holder.contains("tool_calls")) {
         if (holder["tool_calls"].is_array()) {
             for (Json& call : holder["tool_calls"]) state.held_calls.push_back(std::move(call));
@@ -141,7 +141,7 @@ void UpstreamAnswer::guard_whole(Json& json) {
         Json& holder = chat ? choice["message"] : choice;
         const char* content_name = chat ? "content" : "text";
         const char* reasoning_name = reasoning_names[0];
-        auto parts = guard.push(reasoning_of(holder, reasoning_name), text_of(holder, content_name));
+        auto parts = guard.push(reasoning_of(holder, reasoning_name), text_in(holder, content_name));
         ChoiceGuard::Parts rest = guard.finish();
         if (holder.contains("tool_calls") && holder["tool_calls"].is_array() &&
             (guard.blocked() || !may_leave(guard, holder["tool_calls"]))) {

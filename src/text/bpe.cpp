@@ -12,17 +12,18 @@ namespace {
 constexpr std::size_t longest_cached_word = 96;
 constexpr std::size_t first_slots = 1U << 10U;
 constexpr std::size_t most_slots = 1U << 17U;
-constexpr std::size_t longest_scan = 24;             // symbols up to which a scan beats a heap
-constexpr std::string_view marker = "\xE2\x96\x81";  // ▁
+constexpr std::size_t longest_scan = 24;                  // symbols up to which a scan beats a heap
+constexpr std::string_view word_marker = "\xE2\x96\x81";  // ▁
 
-// Whether no result of a merge has the marker behind another character.
+// Whether no result of a merge has the word_marker behind another character.
 bool marker_begins_words(std::span<const std::pair<std::string_view, std::string_view>> merges) {
     std::string whole;
     for (const auto& [left, right] : merges) {
         whole.assign(left).append(right);
-        for (std::size_t at = whole.find(marker, 1); at != std::string::npos;
-             at = whole.find(marker, at + 1)) {
-            if (at < marker.size() || whole.compare(at - marker.size(), marker.size(), marker) != 0)
+        for (std::size_t at = whole.find(word_marker, 1); at != std::string::npos;
+             at = whole.find(word_marker, at + 1)) {
+            if (at < word_marker.size() ||
+                whole.compare(at - word_marker.size(), word_marker.size(), word_marker) != 0)
                 return false;
         }
     }
@@ -89,10 +90,10 @@ Result<Bpe> Bpe::build(std::span<const std::string_view> tokens,
         }
         bpe.merges_.insert(left_id, right_id, {static_cast<std::uint32_t>(rank), result});
     }
-    // An unknown marker would take part in the fusing of unknown characters across the cut.
-    if (!options.byte_level && !options.ignore_merges && bpe.find(marker) >= 0 &&
+    // An unknown word_marker would take part in the fusing of unknown characters across the cut.
+    if (!options.byte_level && !options.ignore_merges && bpe.find(word_marker) >= 0 &&
         marker_begins_words(merges)) {
-        bpe.cut_before_ = marker;
+        bpe.cut_before_ = word_marker;
     }
     return bpe;
 }
@@ -100,7 +101,7 @@ Result<Bpe> Bpe::build(std::span<const std::string_view> tokens,
 void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids, BpeScratch& scratch) const {
     if (word.empty()) return;
     if (!cut_before_.empty() && word.size() > cut_before_.size()) {
-        // "▁▁a▁b" is cut before each marker that does not follow a marker.
+        // "▁▁a▁b" is cut before each word_marker that does not follow a word_marker.
         std::size_t begin = 0;
         std::size_t from = word.starts_with(cut_before_) ? cut_before_.size() : 0;
         while (true) {

@@ -10,7 +10,7 @@
 namespace retort::text {
 namespace {
 
-constexpr int max_depth = 16;
+constexpr int max_decoders = 16;
 constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
 
 // "<0xE2>" → 0xE2, -1 for other tokens.
@@ -65,8 +65,8 @@ void decode_byte_fallback(std::vector<std::string>& tokens) {
     tokens.swap(out);
 }
 
-std::string_view strip(std::string_view text, std::string_view character, std::size_t start,
-                       std::size_t stop) {
+std::string_view strip_characters(std::string_view text, std::string_view character, std::size_t start,
+                                  std::size_t stop) {
     for (std::size_t i = 0; i < start && text.starts_with(character); ++i)
         text.remove_prefix(character.size());
     for (std::size_t i = 0; i < stop && text.ends_with(character); ++i) text.remove_suffix(character.size());
@@ -84,7 +84,8 @@ Result<Decoder> Decoder::parse(const formats::Json* json) {
 
 Status Decoder::add(const formats::Json& json, int depth) {
     RETORT_TRY(const std::string type, formats::json_string(json, "type"));
-    if (depth > max_depth) return fail(ErrorCode::unsupported, "tokenizer.json: decoders nested too deeply");
+    if (depth > max_decoders)
+        return fail(ErrorCode::unsupported, "tokenizer.json: decoders nested too deeply");
     if (type == "Sequence") {
         const formats::Json* parts = formats::json_find(json, "decoders");
         if (parts == nullptr || !parts->is_array()) {
@@ -164,7 +165,8 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
                 }
             }
         } else if (const auto* cut = std::get_if<Strip>(&step)) {
-            for (std::string& token : tokens) token = strip(token, cut->content, cut->start, cut->stop);
+            for (std::string& token : tokens)
+                token = strip_characters(token, cut->content, cut->start, cut->stop);
         } else if (const auto* space = std::get_if<Metaspace>(&step)) {
             for (std::size_t i = 0; i < tokens.size(); ++i) {
                 tokens[i] = replaced(tokens[i], space->replacement, i == 0 && space->strip_first ? "" : " ");

@@ -8,7 +8,7 @@
 namespace retort::text::jinja {
 namespace {
 
-constexpr int max_nesting = 600;
+constexpr int max_expression_nesting = 600;
 
 struct NestingGuard {
     explicit NestingGuard(int& depth) : depth_(depth) { ++depth_; }
@@ -23,7 +23,7 @@ struct NestingGuard {
 Result<Value> Interpreter::evaluate(const Expression& expression, const std::shared_ptr<Scope>& scope) {
     const NestingGuard nesting(nesting_);
     line_ = expression.line;
-    if (nesting_ > max_nesting) return error(ErrorCode::refused, "the template nests too deeply");
+    if (nesting_ > max_expression_nesting) return error(ErrorCode::refused, "the template nests too deeply");
     RETORT_CHECK(step());
     const auto child = [&](std::size_t i) { return evaluate(*expression.children[i], scope); };
     switch (expression.kind) {

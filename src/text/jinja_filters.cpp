@@ -12,17 +12,6 @@
 namespace retort::text::jinja {
 namespace {
 
-Result<std::int64_t> integer_or(const Arguments& arguments, std::size_t index, std::string_view name,
-                                std::int64_t fallback) {
-    const Value* value = arguments.get(index, name);
-    if (value == nullptr || value->is_none()) return fallback;
-    if (!value->is_integer()) {
-        return fail(ErrorCode::invalid_argument, "the argument '{}' must be an integer, not '{}'", name,
-                    type_name(*value));
-    }
-    return value->as_integer();
-}
-
 Result<Value> trim(Interpreter& interpreter, const Value& value, const Arguments& arguments) {
     RETORT_CHECK(arguments.check("trim", {"chars"}));
     RETORT_TRY(const std::string text, interpreter.to_text(value));
@@ -77,7 +66,7 @@ Result<Value> replace_filter(Interpreter& interpreter, const Value& value, const
     RETORT_TRY(const std::string text, interpreter.to_text(value));
     RETORT_TRY(const std::string from, interpreter.to_text(*arguments.get(0, "old")));
     RETORT_TRY(const std::string to, interpreter.to_text(*arguments.get(1, "new")));
-    RETORT_TRY(const std::int64_t count, integer_or(arguments, 2, "count", -1));
+    RETORT_TRY(const std::int64_t count, arguments.integer_or(2, "count", -1));
     RETORT_TRY(std::string result, replace(text, from, to, count, interpreter.bytes_left()));
     return interpreter.make_string(std::move(result));
 }
@@ -93,7 +82,7 @@ Result<Value> string_filter(Interpreter& interpreter, const Value& value, const 
 Result<Value> int_filter(Interpreter&, const Value& value, const Arguments& arguments) {
     RETORT_CHECK(arguments.check("int", {"default", "base"}));
     const Value* fallback = arguments.get(0, "default");
-    RETORT_TRY(const std::int64_t base, integer_or(arguments, 1, "base", 10));
+    RETORT_TRY(const std::int64_t base, arguments.integer_or(1, "base", 10));
     const auto truncated = [](double number) -> std::optional<std::int64_t> {
         if (!(std::abs(number) < 9.2e18)) return std::nullopt;
         return static_cast<std::int64_t>(number);
@@ -176,7 +165,7 @@ Result<Value> indent_filter(Interpreter& interpreter, const Value& value, const 
     if (width != nullptr && width->is_string()) {
         indentation = width->text();
     } else if (width != nullptr) {
-        RETORT_TRY(const std::int64_t columns, integer_or(arguments, 0, "width", 4));
+        RETORT_TRY(const std::int64_t columns, arguments.integer_or(0, "width", 4));
         indentation.assign(static_cast<std::size_t>(std::clamp<std::int64_t>(columns, 0, 1024)), ' ');
     }
     const bool blank = arguments.flag(2, "blank", false);
@@ -204,7 +193,7 @@ Result<Value> abs_filter(Interpreter& interpreter, const Value& value, const Arg
 
 Result<Value> round_filter(Interpreter&, const Value& value, const Arguments& arguments) {
     RETORT_CHECK(arguments.check("round", {"precision", "method"}));
-    RETORT_TRY(const std::int64_t precision, integer_or(arguments, 0, "precision", 0));
+    RETORT_TRY(const std::int64_t precision, arguments.integer_or(0, "precision", 0));
     const Value* given = arguments.get(1, "method");
     const std::string method = given != nullptr && given->is_string() ? given->text() : "common";
     if (!value.is_number() || precision < 0 || precision > 300) {

@@ -31,6 +31,17 @@ const Value* Arguments::get(std::size_t index, std::string_view name) const {
     return nullptr;
 }
 
+Result<std::int64_t> Arguments::integer_or(std::size_t index, std::string_view name,
+                                           std::int64_t fallback) const {
+    const Value* value = get(index, name);
+    if (value == nullptr || value->is_none()) return fallback;
+    if (!value->is_integer()) {
+        return fail(ErrorCode::invalid_argument, "the argument '{}' must be an integer, not '{}'", name,
+                    type_name(*value));
+    }
+    return value->as_integer();
+}
+
 Status Arguments::check(std::string_view what, std::initializer_list<std::string_view> names,
                         std::size_t required) const {
     if (positional.size() > names.size()) {

@@ -41,6 +41,9 @@ struct Arguments {
         const Value* value = get(index, name);
         return value == nullptr ? fallback : truthy(*value);
     }
+    // It as an integer; `fallback` when it is not there or none, an error when it is something else.
+    [[nodiscard]] Result<std::int64_t> integer_or(std::size_t index, std::string_view name,
+                                                  std::int64_t fallback) const;
     // Too many, too few, or of unknown names is an error that names `what`.
     [[nodiscard]] Status check(std::string_view what, std::initializer_list<std::string_view> names,
                                std::size_t required = 0) const;

@@ -46,17 +46,6 @@ Result<std::string_view> required_text(const Arguments& arguments, std::size_t i
     return *text;
 }
 
-Result<std::int64_t> integer_or(const Arguments& arguments, std::size_t index, std::string_view name,
-                                std::int64_t fallback) {
-    const Value* value = arguments.get(index, name);
-    if (value == nullptr || value->is_none()) return fallback;
-    if (!value->is_integer()) {
-        return fail(ErrorCode::invalid_argument, "the argument '{}' must be an integer, not '{}'", name,
-                    type_name(*value));
-    }
-    return value->as_integer();
-}
-
 Result<Value> strings(Interpreter& interpreter, const std::vector<std::string_view>& parts,
                       List::Kind kind = List::Kind::list) {
     std::vector<Value> items;
@@ -76,7 +65,7 @@ Result<Value> split(Interpreter& interpreter, std::string_view text, const Argum
                     bool from_right) {
     RETORT_CHECK(arguments.check("split()", {"sep", "maxsplit"}));
     RETORT_TRY(const std::optional<std::string_view> separator, optional_text(arguments, 0, "sep"));
-    RETORT_TRY(std::int64_t left, integer_or(arguments, 1, "maxsplit", -1));
+    RETORT_TRY(std::int64_t left, arguments.integer_or(1, "maxsplit", -1));
     RETORT_CHECK(interpreter.charge(text.size()));
     std::vector<std::string_view> parts;
     if (separator && separator->empty())
@@ -149,7 +138,7 @@ bool all_in(std::string_view text, CategorySet set) {
 Result<Value> pad(Interpreter& interpreter, std::string_view method, const std::string& text,
                   const Arguments& arguments) {
     RETORT_CHECK(arguments.check(method, {"width", "fillchar"}, 1));
-    RETORT_TRY(const std::int64_t width, integer_or(arguments, 0, "width", 0));
+    RETORT_TRY(const std::int64_t width, arguments.integer_or(0, "width", 0));
     RETORT_TRY(const std::optional<std::string_view> fill, optional_text(arguments, 1, "fillchar"));
     const std::string_view character = fill.value_or(method == "zfill" ? "0" : " ");
     if (length_in_characters(character) != 1)
@@ -266,7 +255,7 @@ Result<Value> string_method(Interpreter& interpreter, const Value& self, std::st
         RETORT_CHECK(arguments.check("replace()", {"old", "new", "count"}, 2));
         RETORT_TRY(const std::string_view from, required_text(arguments, 0, "old"));
         RETORT_TRY(const std::string_view to, required_text(arguments, 1, "new"));
-        RETORT_TRY(const std::int64_t count, integer_or(arguments, 2, "count", -1));
+        RETORT_TRY(const std::int64_t count, arguments.integer_or(2, "count", -1));
         RETORT_TRY(std::string result, replace(text, from, to, count, interpreter.bytes_left()));
         return interpreter.make_string(std::move(result));
     }

@@ -38,7 +38,7 @@ Result<Value> repeat(Interpreter& interpreter, const Value& sequence, std::int64
     return interpreter.make_string(std::move(text));
 }
 
-bool is_sequence(const Value& value) {
+bool adds_and_repeats(const Value& value) {
     const List* list = value.as_list();
     return value.is_string() ||
            (list != nullptr && (list->kind == List::Kind::list || list->kind == List::Kind::tuple));
@@ -112,15 +112,15 @@ Result<Value> binary_operation(Interpreter& interpreter, std::string_view op, co
         if (left.is_string() && right.is_string()) return interpreter.make_string(left.text() + right.text());
         const List* a = left.as_list();
         const List* b = right.as_list();
-        if (a != nullptr && b != nullptr && a->kind == b->kind && is_sequence(left)) {
+        if (a != nullptr && b != nullptr && a->kind == b->kind && adds_and_repeats(left)) {
             std::vector<Value> items = a->items;
             items.insert(items.end(), b->items.begin(), b->items.end());
             return interpreter.make_list(std::move(items), a->kind);
         }
     }
-    if (op == "*" && is_sequence(left) && right.is_integer())
+    if (op == "*" && adds_and_repeats(left) && right.is_integer())
         return repeat(interpreter, left, right.as_integer());
-    if (op == "*" && left.is_integer() && is_sequence(right))
+    if (op == "*" && left.is_integer() && adds_and_repeats(right))
         return repeat(interpreter, right, left.as_integer());
     if (op == "%" && left.is_string() && !right.is_undefined()) {
         const List* tuple = right.as_list();
@@ -138,7 +138,7 @@ Result<Value> slice(Interpreter& interpreter, const Value& object, const Value& 
     if (const auto* undefined = std::get_if<Undefined>(&object.data())) {
         return interpreter.error(ErrorCode::invalid_argument, "'{}' is undefined", undefined->name);
     }
-    if (!is_sequence(object)) return Value::undefined();
+    if (!adds_and_repeats(object)) return Value::undefined();
     for (const Value* bound : {&start, &stop, &step}) {
         if (!bound->is_none() && !bound->is_integer()) {
             return interpreter.error(ErrorCode::invalid_argument,

@@ -11,7 +11,7 @@
 namespace retort::text::jinja {
 namespace {
 
-constexpr int max_depth = 200;
+constexpr int max_repr_depth = 200;
 
 void write_string_repr(Writer& out, std::string_view text) {
     const bool double_quotes =
@@ -68,7 +68,7 @@ Status write_items(Writer& out, const std::vector<Value>& items, int depth) {
 }
 
 Status write_repr(Writer& out, const Value& value, int depth) {
-    if (depth > max_depth || out.full())
+    if (depth > max_repr_depth || out.full())
         return fail(ErrorCode::refused, "a value nested too deeply or too long to print");
     if (value.is_string()) {
         write_string_repr(out, value.text());
@@ -162,7 +162,7 @@ class JsonWriter {
     JsonWriter(const JsonStyle& style, std::size_t limit) : style_(style), out_(limit) {}
 
     Status write(const Value& value, int depth) {
-        if (depth > max_depth || out_.full())
+        if (depth > max_repr_depth || out_.full())
             return fail(ErrorCode::refused, "a value nested too deeply or too long for tojson");
         if (value.is_string()) {
             write_json_string(out_, value.text(), style_.ensure_ascii);

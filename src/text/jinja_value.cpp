@@ -8,7 +8,7 @@
 namespace retort::text::jinja {
 namespace {
 
-constexpr int max_depth = 200;
+constexpr int max_value_depth = 200;
 
 // Equal keys have equal texts: 1, 1.0 and True are one key.
 bool key_text(const Value& key, std::string& out) {
@@ -111,7 +111,7 @@ bool truthy(const Value& value) {
 }
 
 bool equal(const Value& left, const Value& right, std::uint64_t& budget, int depth) {
-    if (depth > max_depth) return false;
+    if (depth > max_value_depth) return false;
     const std::uint64_t cost = 1 + (left.is_string() ? left.text().size() / 256 : 0);
     budget = budget > cost ? budget - cost : 0;
     if (budget == 0) return false;
@@ -163,7 +163,7 @@ Result<int> compare(const Value& left, const Value& right, std::uint64_t& budget
     if (left.is_string() && right.is_string()) return order(left.text(), right.text());
     const List* a = left.as_list();
     const List* b = right.as_list();
-    if (a != nullptr && b != nullptr && a->kind == b->kind && depth < max_depth &&
+    if (a != nullptr && b != nullptr && a->kind == b->kind && depth < max_value_depth &&
         (a->kind == List::Kind::list || a->kind == List::Kind::tuple)) {
         for (std::size_t i = 0; i < a->items.size() && i < b->items.size(); ++i) {
             if (equal(a->items[i], b->items[i], budget)) continue;
@@ -176,7 +176,7 @@ Result<int> compare(const Value& left, const Value& right, std::uint64_t& budget
 }
 
 Value from_json(const nlohmann::ordered_json& json, int depth) {
-    if (depth > max_depth) return Value::none();
+    if (depth > max_value_depth) return Value::none();
     switch (json.type()) {
         case nlohmann::ordered_json::value_t::boolean:
             return Value::boolean(json.get<bool>());

@@ -11,7 +11,7 @@
 namespace retort::text {
 namespace {
 
-constexpr int max_depth = 16;
+constexpr int max_normalizers = 16;
 
 void append_nfc(std::string& out, std::string_view text) {
     if (text.empty()) return;
@@ -27,7 +27,7 @@ void append_nfc(std::string& out, std::string_view text) {
     std::free(composed);  // NOLINT: utf8proc allocates with malloc
 }
 
-std::string_view strip(std::string_view text, bool left, bool right) {
+std::string_view strip_white_space(std::string_view text, bool left, bool right) {
     std::size_t begin = 0;
     std::size_t end = text.size();
     while (left && begin < end) {
@@ -114,7 +114,7 @@ Result<Normalizer> Normalizer::parse(const formats::Json* json) {
 
 Status Normalizer::add(const formats::Json& json, int depth) {
     RETORT_TRY(const std::string type, formats::json_string(json, "type"));
-    if (depth > max_depth)
+    if (depth > max_normalizers)
         return fail(ErrorCode::unsupported, "tokenizer.json: normalizers nested too deeply");
     if (type == "Sequence") {
         const formats::Json* parts = formats::json_find(json, "normalizers");
@@ -187,7 +187,7 @@ std::string_view Normalizer::apply(std::string_view text, std::string& buffer) c
             next.append(text.substr(from));
             keep(next);
         } else if (const auto* sides = std::get_if<Strip>(&step)) {
-            next.assign(strip(text, sides->left, sides->right));
+            next.assign(strip_white_space(text, sides->left, sides->right));
             keep(next);
         }
     }

@@ -4,7 +4,7 @@ namespace retort::text {
 namespace {
 
 using formats::Json;
-constexpr int max_depth = 16;
+constexpr int max_post_processors = 16;
 constexpr std::size_t most_tokens = 64;
 
 Status bad(std::string_view what) {
@@ -59,7 +59,7 @@ Result<std::int32_t> named_id(const Json& json, const char* key) {
 
 Status add(const Json& json, int depth, PostProcessor& out) {
     RETORT_TRY(const std::string type, formats::json_string(json, "type"));
-    if (depth > max_depth)
+    if (depth > max_post_processors)
         return fail(ErrorCode::unsupported, "tokenizer.json: post-processors nested too deeply");
     if (type == "ByteLevel") return {};  // only offsets
     if (type == "TemplateProcessing") return add_template(json, out);

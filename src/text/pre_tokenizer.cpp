@@ -6,7 +6,7 @@
 namespace retort::text {
 namespace {
 
-constexpr int max_depth = 16;
+constexpr int max_pre_tokenizers = 16;
 
 Result<SplitBehavior> parse_behavior(const formats::Json& json) {
     RETORT_TRY(const std::string name, formats::json_string(json, "behavior", "Isolated"));
@@ -148,7 +148,7 @@ Result<PreTokenizer> PreTokenizer::parse(const formats::Json* json) {
 
 Status PreTokenizer::add(const formats::Json& json, int depth) {
     RETORT_TRY(const std::string type, formats::json_string(json, "type"));
-    if (depth > max_depth)
+    if (depth > max_pre_tokenizers)
         return fail(ErrorCode::unsupported, "tokenizer.json: pre-tokenizers nested too deeply");
     if (type == "Sequence") {
         const formats::Json* parts = formats::json_find(json, "pretokenizers");

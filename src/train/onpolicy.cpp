@@ -29,8 +29,8 @@ constexpr std::array<NamedKind, 3> kinds = {
     {{"gkd", OnPolicyKind::gkd}, {"opd", OnPolicyKind::opd}, {"grpo", OnPolicyKind::grpo}}};
 
 // Everything that decides the resulting bits, but the number of threads.
-std::string fingerprint(const model::Parameters& student, const OnPolicyInputs& inputs,
-                        const OnPolicyOptions& options) {
+std::string on_policy_fingerprint(const model::Parameters& student, const OnPolicyInputs& inputs,
+                                  const OnPolicyOptions& options) {
     const TrainOptions& train = options.train;
     std::string text = fmt::format(
         "on-policy v2 kind={} steps={}x{}x{}/{} tokens={} row={} clip={},{} kl={} format={} lambda={} "
@@ -56,8 +56,8 @@ std::string fingerprint(const model::Parameters& student, const OnPolicyInputs& 
     return base::sha256_hex(text);
 }
 
-Status check_inputs(const model::Parameters& student, const OnPolicyInputs& inputs,
-                    const OnPolicyOptions& options) {
+Status check_on_policy(const model::Parameters& student, const OnPolicyInputs& inputs,
+                       const OnPolicyOptions& options) {
     const std::string_view name = on_policy_name(options.kind);
     if (inputs.prompts.empty())
         return fail(ErrorCode::invalid_argument, "{}: there are no prompts to answer", name);
@@ -115,11 +115,12 @@ struct Scorer {
 };
 
 // The run's state besides parameters: rebuilt the same way at a start and a resume.
-class Run {
+class OnPolicyRun {
   public:
     // start: the student before its first step, where grpo is held to it.
-    Run(Trainee& trainee, const model::Parameters& student, const OnPolicyInputs& inputs,
-        const OnPolicyOptions& options, std::optional<model::Parameters> start, std::int64_t max_tokens)
+    OnPolicyRun(Trainee& trainee, const model::Parameters& student, const OnPolicyInputs& inputs,
+                const OnPolicyOptions& options, std::optional<model::Parameters> start,
+                std::int64_t max_tokens)
         : trainee_(trainee),
           inputs_(inputs),
           options_(options),
@@ -437,17 +438,17 @@ std::string_view on_policy_name(OnPolicyKind kind) {
 
 Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyInputs& inputs,
                                     const OnPolicyOptions& options) {
-    RETORT_CHECK(check_inputs(student, inputs, options));
+    RETORT_CHECK(check_on_policy(student, inputs, options));
     const TrainOptions& train = options.train;
-    const std::string print = fingerprint(student, inputs, options);
+    const std::string print = on_policy_fingerprint(student, inputs, options);
     std::optional<model::Parameters> start;  // adapters leave it where it is
-    if (Run::held_to_start(options) && train.lora.rank == 0) {
+    if (OnPolicyRun::held_to_start(options) && train.lora.rank == 0) {
         start = model::make_parameters(student.layout.config);
         std::copy_n(student.values.data(), student.layout.total, start->values.data());
     }
     RETORT_TRY(const std::unique_ptr<Trainee> trainee, Trainee::make(student, trainee_options(train)));
-    std::optional<Run> run(std::in_place, *trainee, student, inputs, options, std::move(start),
-                           options.row_length * train.rows_per_micro_batch);
+    std::optional<OnPolicyRun> run(std::in_place, *trainee, student, inputs, options, std::move(start),
+                                   options.row_length * train.rows_per_micro_batch);
     StepLoop loop{train, print, options.steps, *trainee, {}, {}, {}};
     loop.step = [&run](std::int64_t index, double rate) { return run->step(index, rate); };
     loop.note = [](const StepRecord& record) {
