@@ -270,9 +270,11 @@ TEST(Index, PartsMergedAreTheIndexMadeAtOnce) {
     base::RandomStream random(17);
     std::vector<std::string> works;
     for (std::size_t i = 0; i < 9; ++i) works.push_back(random_text(random, 150 + 97 * i, i < 4 ? 3 : 60));
-    works[3] = "";                    // a work without a word
-    works[6] = works[1] + works[2];   // the same words again, across the border of two parts
-    works[5].insert(100, 4000, '.');  // a step too long for a byte
+    works[0] = random_text(random, 100, 5);
+    works[1] = random_text(random, 27, 5);  // its end is at place 128, which has a mark of its own
+    works[3] = "";                          // a work without a word
+    works[6] = works[1] + works[2];         // the same words again, across the border of two parts
+    works[5].insert(100, 4000, '.');        // a step too long for a byte
     const Index whole = make_index("merged_whole", works);
     ASSERT_EQ(whole.parts.size(), 1U);
     const std::string wanted = *base::read_file(whole.folder / "part-00001.rts");
