@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/clock.h"
 #include "base/cpu.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "cli/command_guard_lab.h"
 #include "guard/guard.h"
@@ -68,18 +71,24 @@ Status run_bench_guard(const BenchGuardOptions& options, const CommonOptions& co
     constexpr std::int64_t begin = std::int64_t{2900} * 7 * 86'400'000;
     base::RandomStream random(1);
     const guard::SketchKey key{5, 6};
-    // Prompts of which no two are alike, but for those with one of a thousand templates.
-    std::vector<std::string> heads;
-    for (int i = 0; i < 1000; ++i) heads.push_back(some_text(random, 20));
-    std::vector<std::string> sketches;
-    for (int i = 0; i < 200'000; ++i) {
-        const std::string text =
-            (i % 3 == 0 ? heads[random.below(heads.size())] : "") + some_text(random, 30);
+    // No two prompts are alike. A third of the accounts write each of theirs into a frame of words, the same
+    // always, that some sixteen accounts in a million have; the others only know their own words.
+    std::vector<std::string> frames;
+    for (int i = 0; i < 20'000; ++i) frames.push_back(some_text(random, 20));
+    const auto sketch_of = [&](std::uint64_t who) {
+        const std::uint64_t drawn = base::xxh3_64(std::as_bytes(std::span(&who, 1)));
+        const std::string frame = drawn % 3 == 0 ? frames[drawn / 3 % frames.size()] : std::string();
+        const std::string text = frame + some_text(random, 30);
         guard::PromptView view;
         view.user = text;
         guard::add_message(view, "user", text);
-        sketches.push_back(guard::write_sketch(guard::sketch_prompt(key, view)));
-    }
+        return guard::write_sketch(guard::sketch_prompt(key, view));
+    };
+    struct Made {
+        std::uint64_t who;
+        std::string sketch;
+    };
+    std::vector<Made> made;
     guard::Guard guard{guard::GuardOptions{}};
     std::size_t verdicts = 0;
     const auto count = [&](const guard::Verdict&) { ++verdicts; };
@@ -93,28 +102,44 @@ Status run_bench_guard(const BenchGuardOptions& options, const CommonOptions& co
     double slowest_tick = 0;
     std::int64_t ticks = 0;
     const double before = resident_gigabytes();
-    const double start = base::monotonic_seconds();
+    base::Progress progress("guard", static_cast<std::uint64_t>(options.events), "events",
+                            common.quiet || common.json);
+    double seconds = 0;  // without the making of the prompts
     std::int64_t last_hour = -1;
-    for (std::int64_t i = 0; i < options.events; ++i) {
-        const std::uint64_t who =
-            i < options.accounts ? static_cast<std::uint64_t>(i) : random.below(accounts);
-        event.time_ms = begin + i * step;
-        for (std::size_t b = 0; b < 8; ++b) event.account[b] = static_cast<std::uint8_t>(who >> (8 * b));
-        event.account[15] = 1;
-        event.parameters = who % 50;
-        event.sketch = sketches[random.below(sketches.size())];
-        // A tick is what the first event of an hour waits for.
-        const bool ticks_now = event.time_ms / 3'600'000 != last_hour;
-        last_hour = event.time_ms / 3'600'000;
-        const double from = ticks_now ? base::monotonic_seconds() : 0;
-        guard.add(event, count);
-        if (!ticks_now) continue;
-        const double took = base::monotonic_seconds() - from;
-        in_ticks += took;
-        slowest_tick = std::max(slowest_tick, took);
-        ++ticks;
+    constexpr std::int64_t chunk = 100'000;
+    for (std::int64_t first = 0; first < options.events; first += chunk) {
+        const std::int64_t end = std::min(options.events, first + chunk);
+        made.clear();
+        for (std::int64_t i = first; i < end; ++i) {
+            const std::uint64_t who =
+                i < options.accounts ? static_cast<std::uint64_t>(i) : random.below(accounts);
+            made.push_back({who, sketch_of(who)});
+        }
+        const double start = base::monotonic_seconds();
+        for (std::int64_t i = first; i < end; ++i) {
+            Made& now = made[static_cast<std::size_t>(i - first)];
+            event.time_ms = begin + i * step;
+            for (std::size_t b = 0; b < 8; ++b) {
+                event.account[b] = static_cast<std::uint8_t>(now.who >> (8 * b));
+            }
+            event.account[15] = 1;
+            event.parameters = now.who % 50;
+            event.sketch = std::move(now.sketch);
+            // A tick is what the first event of an hour waits for.
+            const bool ticks_now = event.time_ms / 3'600'000 != last_hour;
+            last_hour = event.time_ms / 3'600'000;
+            const double from = ticks_now ? base::monotonic_seconds() : 0;
+            guard.add(event, count);
+            if (!ticks_now) continue;
+            const double took = base::monotonic_seconds() - from;
+            in_ticks += took;
+            slowest_tick = std::max(slowest_tick, took);
+            ++ticks;
+        }
+        seconds += base::monotonic_seconds() - start;
+        progress.update(static_cast<std::uint64_t>(end));
     }
-    const double seconds = base::monotonic_seconds() - start;
+    progress.finish();
     const double save_from = base::monotonic_seconds();
     const std::size_t saved = guard.save().size();
     const double save_seconds = base::monotonic_seconds() - save_from;
