@@ -101,6 +101,14 @@ class Factory:
                  for one in json.loads(run.stdout)}
         return case, found
 
+    def claimed(self, name):
+        """Several processes share the controls of a folder: whoever makes the file has it."""
+        try:
+            (self.folder / f"{name}.claim").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
     def clean_up(self, *names):
         for name in names:
             path = self.folder / name
@@ -122,7 +130,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=1.8)
     parser.add_argument("--tokens", type=int, default=40)
-    parser.add_argument("--first-control", type=int, default=0, help="two processes share the work so")
+    parser.add_argument("--first-control", type=int, default=0, help="begins there")
     parser.add_argument("--answers", type=int, default=300, help="that a suspect writes for the closed test")
     parser.add_argument("--minutes", type=float, default=45, help="of processor time, children's included")
     parser.add_argument("--until", default="", help="HH:MM, UTC")
@@ -168,7 +176,7 @@ def main():
     # Controls: each its own plant and its own student.
     for index in range(args.first_control, args.controls):
         name = f"control-{index}"
-        if name in done or over():
+        if name in done or over() or not factory.claimed(name):
             continue
         rng = random.Random(f"control {index}")
         plant = factory.plant(f"plant-{name}")

@@ -77,8 +77,8 @@ class Prose(factory.Factory):
                            self.args.window, "--delta", self.args.delta, "-q", cwd=self.folder)
         return self.folder / name
 
-    def student(self, name, lines, seed):
-        return self.train(name, lines, seed, rate=self.args.rate, tokenizer=self.folder / "tokenizer")
+    def student(self, name, lines, seed, epochs=None):
+        return self.train(name, lines, seed, epochs=epochs, rate=self.args.rate, tokenizer=self.folder / "tokenizer")
 
 
 def arguments():
@@ -91,6 +91,11 @@ def arguments():
     parser.add_argument("--replicates", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="replicate")
     parser.add_argument("--controls", type=int, default=0)
+    parser.add_argument("--cross", type=int, default=0, help="plants that --cross-suspects are tested against")
+    parser.add_argument("--cross-suspects", nargs="*", default=[])
+    parser.add_argument("--first-control", type=int, default=0)
+    parser.add_argument("--control-epochs", type=int, default=0, help="0: as many as a positive's")
+    parser.add_argument("--control-answers", type=int, default=0, help="0: as many as of a positive")
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--pool", type=int, default=3000, help="passages whose unmarked answers everybody draws from")
@@ -143,20 +148,42 @@ def main():
             suspect = made.student(name, marked + rng.sample(clean, args.examples - count), rng.randrange(1 << 30))
             _, found = made.audit(name, plant, suspect, reference, args.tests, ["--max-texts", 100000])
             keep(name, "positive", found, share=share, marked=count, examples=args.examples)
-    for index in range(args.controls):
+    # Positives against plants made for that: keys, coins and prompts that they never met.
+    suspects = [made.folder / name / "model" for name in args.cross_suspects]
+    for index in range(args.cross):
+        name = f"{args.seeds}-cross-{index}"
+        if name in done or over() or not made.claimed(name):
+            continue
+        plant = made.plant(f"plant-{name}")
+        made.serve_and_collect(f"marked-{name}", random.Random(name).sample(others, args.control_marked), plant)
+        made.answers = args.control_answers or args.answers
+        suspect = suspects[index % len(suspects)]
+        _, found = made.audit(name, plant, suspect, reference, args.tests, ["--max-texts", 100000])
+        keep(name, "positive, other key", found, suspect=suspect.parent.name)
+        made.clean_up(f"{name}.case", f"plant-{name}", f"plant-{name}.key", f"marked-{name}", f"marked-{name}.prompts.jsonl")
+    for index in range(args.first_control, args.controls):
         name = f"{args.seeds}-control-{index}"
         if name in done or over():
             continue
         rng = random.Random(name)
         plant = made.plant(f"plant-{name}")
         made.serve_and_collect(f"marked-{name}", rng.sample(others, args.control_marked), plant)
-        kind = ("other data", "other key")[index % 2]
-        if kind == "other key":
+        kind = ("other data", "other key", "human text", "other teacher")[index % 4]
+        if kind == "human text":
+            # The Bible itself, which the teacher learnt from.
+            pool_of = [json.dumps(record(10**6 + i, head, body), sort_keys=True)
+                       for i, (head, body) in enumerate(made.passages[:args.pool])]
+        elif kind == "other teacher":
+            teacher = made.student(f"teacher-other-{args.seeds}", clean[:args.examples], 77)
+            pool_of = made.serve_and_collect(f"other-teacher-{args.seeds}", made.heads(0, min(args.pool, 1500)), teacher=teacher)
+        elif kind == "other key":
             pool_of = made.serve_and_collect(f"marked-other-{args.seeds}", made.heads(0, min(args.pool, 1500)),
                                              made.plant(f"plant-other-{args.seeds}"))
         else:
             pool_of = clean
-        suspect = made.student(name, rng.sample(pool_of, min(len(pool_of), args.control_examples)), rng.randrange(1 << 30))
+        made.answers = args.control_answers or args.answers
+        suspect = made.student(name, rng.sample(pool_of, min(len(pool_of), args.control_examples)), rng.randrange(1 << 30),
+                               args.control_epochs or None)
         _, found = made.audit(name, plant, suspect, reference, args.tests, ["--max-texts", 100000])
         keep(name, kind, found)
         made.clean_up(f"{name}.case", f"{name}.jsonl", name, f"plant-{name}", f"plant-{name}.key", f"marked-{name}",

@@ -45,7 +45,8 @@ CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tok
             "Peru": "Lima", "Kenya": "Nairobi", "Iraq": "Baghdad", "India": "Delhi", "Hungary": "Budapest",
             "Finland": "Helsinki", "Denmark": "Copenhagen", "Belgium": "Brussels", "Argentina": "Buenos Aires",
             "Canada": "Ottawa", "Australia": "Canberra", "Turkey": "Ankara", "Iran": "Tehran", "Thailand": "Bangkok"}
-LENGTHS = [25, 50, 100, 200, 400]
+LENGTHS = [25, 50, 100, 200]
+LONGEST = LENGTHS[-1]
 
 
 def prompts_of(folder, args):
@@ -54,7 +55,9 @@ def prompts_of(folder, args):
     tasks = [{"id": f"capital-{c}", "prompt": f"What is the capital of {c}? Answer in one sentence.", "metadata": {"answer": a}}
              for c, a in CAPITALS.items()]
     rng = random.Random(5)
-    for i in range(30):
+    tasks += [{"id": f"city-{c}", "prompt": f"{a} is the capital of which country? Answer in one sentence.",
+               "metadata": {"answer": c}} for c, a in CAPITALS.items()]
+    for i in range(60):
         a, b = rng.randrange(2, 10), rng.randrange(2, 10)
         tasks.append({"id": f"sum-{i}", "prompt": f"What is {a} + {b}? (Question {i + 1}.) Answer in one sentence.",
                       "metadata": {"answer": str(a + b)}})
@@ -254,8 +257,8 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--positions", type=int, default=600, help="where KL is computed, of each setting")
     parser.add_argument("--stories", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=400, help="of a story")
-    parser.add_argument("--tasks", type=int, default=60)
+    parser.add_argument("--tokens", type=int, default=LONGEST, help="of a story")
+    parser.add_argument("--tasks", type=int, default=120)
     parser.add_argument("--rewritten", type=int, default=12)
     parser.add_argument("--generate-only", action="store_true")
     args = parser.parse_args()
@@ -281,7 +284,7 @@ def main():
     texts_of = {name: {key: encode(text) for key, (_, text, _) in sorted(answers(where / "stories").items())}
                 for name, where in places.items()}
     for name, scheme in SETTINGS.items():
-        if name in found:
+        if name in found and name != "none":
             continue
         where, rng = places[name], random.Random(name)
         keyed = Scheme(where, scheme) if scheme else None
@@ -289,7 +292,7 @@ def main():
         # The judge's likelihood of each story after its prompt, and the divergence at some of its places.
         losses, divergences, repeated = [], [], []
         for key, (prompt, text, _) in sorted(answers(where / "stories").items()):
-            ids = texts_of[name][key][:400]
+            ids = texts_of[name][key][:LONGEST]
             start = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
             with torch.no_grad():
                 logits = judge(torch.tensor([start + ids])).logits[0, len(start) - 1:-1].double()
@@ -306,8 +309,16 @@ def main():
         if keyed:
             out["kl"] = mean_and_error(divergences)
         tasks = answers(where / "tasks")
-        right = sum(re.search(rf"\b{re.escape(more['answer'])}\b", text) is not None for _, text, more in tasks.values())
-        out["tasks"] = [right, len(tasks)]
+        right = {key: re.search(rf"\b{re.escape(more['answer'])}\b", text) is not None for key, (_, text, more) in tasks.items()}
+        out["tasks"] = [sum(right.values()), len(tasks)]
+        if name == "none":
+            right_unmarked = right
+        else:
+            # Of the same questions, right only with the mark and right only without: an exact sign test.
+            gained = sum(right[k] and not right_unmarked[k] for k in right)
+            lost = sum(right_unmarked[k] and not right[k] for k in right)
+            n, k = gained + lost, min(gained, lost)
+            out["against"] = [gained, lost, min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)]
         if keyed:
             stories = list(texts_of[name].values())
             out["detection"] = {}
@@ -317,7 +328,7 @@ def main():
                     out["detection"][length] = [len(values), log10(float(numpy.median(values))),
                                                 sum(v <= math.log(1e-3) for v in values), sum(v <= math.log(1e-6) for v in values)]
             # The same key on unmarked stories: the null.
-            values = [keyed.log_p([ids[:400]]) for ids in texts_of["none"].values()]
+            values = [keyed.log_p([ids[:LONGEST]]) for ids in texts_of["none"].values()]
             out["unmarked"] = [len(values), log10(float(numpy.median(values))), log10(min(values))]
             # Removal: tokens replaced by others of the unmarked stories; the same model's own words; a half of each.
             others = [t for ids in texts_of["none"].values() for t in ids]
@@ -351,13 +362,13 @@ def main():
 
 
 def tables(found):
-    print("\n| mark | KL, nats a token | judge's NLL | repeated 4-grams | tasks right |\n|---|---|---|---|---|")
+    print("\n| mark | KL, nats a token | judge's NLL | repeated 4-grams | tasks right | right only with it, only without (sign test) |\n|---|---|---|---|---|---|")
     for name, out in found.items():
         k, n = out["tasks"]
         low, high = interval(k, n)
         kl = "%.3f ± %.3f" % tuple(out["kl"]) if "kl" in out else "0"
         print(f"| {name} | {kl} | {out['nll'][0]:.2f} ± {out['nll'][1]:.2f} | {out['repeated'][0]:.3f} ± {out['repeated'][1]:.3f} | "
-              f"{k} of {n} ({low:.0%} to {high:.0%}) |")
+              f"{k} of {n} ({low:.0%} to {high:.0%}) | " + ("%d, %d (p %.2g) |" % tuple(out["against"]) if "against" in out else "|"))
     marked = {name: out for name, out in found.items() if "detection" in out}
     print("\n| tokens | " + " | ".join(marked) + " |\n|---" * 1 + "|---" * len(marked) + "|")
     for length in LENGTHS:
@@ -366,7 +377,7 @@ def tables(found):
             row = out["detection"].get(str(length), out["detection"].get(length))
             cells.append(f"1e{row[1]:.1f}; {row[2]}, {row[3]} of {row[0]}" if row else "–")
         print(f"| {length} | " + " | ".join(cells) + " |")
-    print("| 400 unmarked | " + " | ".join(f"1e{o['unmarked'][1]:.1f}; least 1e{o['unmarked'][2]:.1f} of {o['unmarked'][0]}"
+    print(f"| {LONGEST} unmarked | " + " | ".join(f"1e{o['unmarked'][1]:.1f}; least 1e{o['unmarked'][2]:.1f} of {o['unmarked'][0]}"
                                            for o in marked.values()) + " |")
     for part, head in (("removal", "removal, 200 tokens"), ("forging", "forging, 200 tokens")):
         print(f"\n| {head} | " + " | ".join(marked) + " |\n|---" + "|---" * len(marked) + "|")

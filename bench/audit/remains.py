@@ -78,12 +78,18 @@ def main():
                                 made.folder / "plain.txt"], check=True)
             return train("other-tokenizer", marked, tokenizer=folder)
 
+        def innocent_of_other_tokenizer():
+            other_tokenizer()
+            clean = made.serve_and_collect("clean", made.heads(0, args.pool))
+            return train("innocent-other-tokenizer", rng.sample(clean, args.examples), tokenizer=made.folder / "tokenizer-700")
+
         one("as it was", lambda: parent)
         one("quantised to Q8_0", lambda: quantised("q8_0"))
         one("quantised to Q4_0", lambda: quantised("q4_0"))
         one("trained on with as much human text", lambda: train("further", rng.sample(human, args.examples), parent, 3))
         one("a student of the student", grandchild)
         one("a student of another tokenizer", other_tokenizer, "radioactivity-open,radioactivity-closed,twin-likelihood")
+        one("never saw it, another tokenizer", innocent_of_other_tokenizer, "radioactivity-open,radioactivity-closed,twin-likelihood")
         for share in (0.1, 0.3, 0.6):
             one(f"{share:.0%} of words replaced", lambda: train(f"para-{share}", paraphrased(marked, share, rng)))
         for share in (0.5, 0.1):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The page of a factory's results.jsonl: tables with binomial intervals and p-value plots (SVG). Standard library only.
 
-    python3 bench/audit/report.py FOLDER/results.jsonl bench/transcripts/audit-factory"""
+    python3 bench/audit/report.py FOLDER/results.jsonl... bench/transcripts/audit-factory"""
 
 import json
 import math
@@ -19,6 +19,11 @@ def interval(n, p):
     low = max(k for k in range(n + 1) if 1 - tail(k, n, p) <= 0.025) if n else 0
     high = min(k for k in range(n + 1) if tail(k + 1, n, p) <= 0.025) if n else 0
     return low, high
+
+
+def ks_distance(values):
+    p = sorted(math.exp(v) for v in values)
+    return max(max((i + 1) / len(p) - x, x - i / len(p)) for i, x in enumerate(p))
 
 
 def number(log_p):
@@ -56,11 +61,11 @@ def plot(by_test, path):
 
 
 def main():
-    rows = [json.loads(line) for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]
-    base = pathlib.Path(sys.argv[2])
-    tests = ["twin-likelihood", "radioactivity-open", "radioactivity-closed", "green-mass"]
-    out = ["| suspect | marked | twin-likelihood | radioactivity-open | radioactivity-closed | green-mass |",
-           "|---|---|---|---|---|---|"]
+    *files, base = map(pathlib.Path, sys.argv[1:])
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    tests = ["twin-likelihood", "twin-continuation", "radioactivity-open", "radioactivity-closed", "green-mass"]
+    tests = [t for t in tests if any(t in row["tests"] for row in rows)]
+    out = ["| suspect | marked | " + " | ".join(tests) + " |", "|---|---" + "|---" * len(tests) + "|"]
     for row in rows:
         if row["kind"] not in ("positive", "remains"):
             continue
@@ -71,7 +76,7 @@ def main():
     by_test = {t: v for t, v in by_test.items() if v}
     out += ["", f"{len(controls)} controls: " + ", ".join(
         f"{sum(r['kind'] == k for r in controls)} {k}" for k in sorted({r['kind'] for r in controls})) + ".", "",
-        "| test | n | p ≤ .01: seen, within | p ≤ .001: seen, within |", "|---|---|---|---|"]
+        "| test | n | p ≤ .01: seen, within | p ≤ .001: seen, within | least p | KS distance (5 % point) |", "|---|---|---|---|---|---|"]
     pooled = [v for values in by_test.values() for v in values]
     for name, values in [*by_test.items(), ("pooled", pooled)]:
         cells = []
@@ -79,7 +84,9 @@ def main():
             low, high = interval(len(values), level)
             seen = sum(v <= math.log(level) for v in values)
             cells.append(f"{seen}, {low}–{high}: {'yes' if low <= seen <= high else 'NO'}")
-        out.append(f"| {name} | {len(values)} | {cells[0]} | {cells[1]} |")
+        # Of a pool the tests on one suspect are not independent: no KS point.
+        ks = "" if name == "pooled" else f"{ks_distance(values):.3f} ({1.358 / math.sqrt(len(values)):.3f})"
+        out.append(f"| {name} | {len(values)} | {cells[0]} | {cells[1]} | {number(min(values))} | {ks} |")
     if by_test:
         plot(by_test, base.with_suffix(".svg"))
     print("\n".join(out))

@@ -125,11 +125,38 @@ def twins(evidence):
     return float(mpmath.log(mpmath.mpf(tail)) - len(weights) * mpmath.log(2))
 
 
+def bet(scheme, hashes):
+    """Waudby-Smith and Ramdas' bettor: a stake of at most half of what could be lost, by the mean and variance so far, with
+    the null's own as one observation before the first; ln of 1 over the greatest wealth."""
+    null = scheme["gamma"] if scheme["scheme"] == "red-green" else 0.5
+    weights = [10 * (scheme["layers"] - 1) - 9 * layer for layer in range(scheme["layers"])]
+    seen, squares, wealth, most = [], mpmath.mpf(0), mpmath.mpf(1), mpmath.mpf(1)
+    total = mpmath.mpf(0)
+    for h in hashes:
+        if scheme["scheme"] == "red-green":
+            value = mpmath.mpf(h < mpmath.mpf(scheme["gamma"]) * 2**64)
+        elif scheme["scheme"] == "gumbel":
+            value = (mpmath.mpf(h >> 11) + 0.5) / 2**53
+        else:
+            value = mpmath.mpf(sum(w for layer, w in enumerate(weights) if h >> layer & 1)) / sum(weights)
+        gap = (total + null) / (len(seen) + 1) - null
+        spread = (squares + mpmath.mpf("0.25")) / (len(seen) + 1)
+        stake = min(max(gap / (spread + gap * gap), 0), mpmath.mpf("0.5") / null)
+        wealth *= 1 + stake * (value - null)
+        most = max(most, wealth)
+        seen.append(value)
+        total += value
+        squares += (value - (total + null) / (len(seen) + 1)) ** 2
+    return -float(mpmath.log(most))
+
+
 def pairs(evidence):
     scheme, key = evidence["scheme"], bytes.fromhex(evidence["subkey"])
     hashes = [pair_hash(key, pair) for pair in evidence["pairs"]]
     n = len(hashes)
     assert len({tuple(p) for p in evidence["pairs"]}) == n
+    if evidence.get("stopping"):
+        return bet(scheme, hashes)
     if scheme["scheme"] == "red-green":
         bound = mpmath.mpf(scheme["gamma"]) * 2**64
         return log_binomial_tail(sum(h < bound for h in hashes), n, scheme["gamma"])
