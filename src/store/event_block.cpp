@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -148,19 +149,43 @@ std::string hash_or_empty(const ShortHash& hash) {
 
 }  // namespace
 
-std::string write_block(const std::vector<Event>& events) {
+void add_record(PlainBlock& block, const Event& event) {
+    put_event(block.records, event, block.last_time);
+    ++block.count;
+    block.bodies = block.bodies || !event.body.empty();
+}
+
+std::string pack_block(const PlainBlock& block) {
     std::string plain;
-    put_number(plain, events.size());
-    std::int64_t last_time = 0;
-    for (const Event& event : events) put_event(plain, event, last_time);
+    plain.reserve(10 + block.records.size());
+    put_number(plain, block.count);
+    plain += block.records;
     std::string out(1 + 8 + ZSTD_compressBound(plain.size()), '\0');
     out[0] = static_cast<char>(block_version);
     const std::uint64_t size = plain.size();
     std::memcpy(out.data() + 1, &size, sizeof size);
-    const std::size_t packed =
-        ZSTD_compress(out.data() + 9, out.size() - 9, plain.data(), plain.size(), compression_level);
+    // A context is some hundred kilobytes: one a thread, made once.
+    thread_local const std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(),
+                                                                                       ZSTD_freeCCtx);
+    const std::size_t packed = ZSTD_compressCCtx(context.get(), out.data() + 9, out.size() - 9, plain.data(),
+                                                 plain.size(), compression_level);
     out.resize(9 + packed);
     return out;
+}
+
+std::string write_block(const std::vector<Event>& events) {
+    PlainBlock block;
+    for (const Event& event : events) add_record(block, event);
+    return pack_block(block);
+}
+
+std::vector<Event> records_of(const PlainBlock& block) {
+    Reader in(block.records);
+    std::vector<Event> events;
+    events.reserve(block.count);
+    std::int64_t last_time = 0;
+    for (std::size_t i = 0; i < block.count; ++i) events.push_back(take_event(in, last_time, block_version));
+    return events;
 }
 
 Result<std::vector<Event>> read_block(std::string_view payload) {

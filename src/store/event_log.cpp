@@ -25,7 +25,7 @@ Result<std::unique_ptr<EventLog>> EventLog::open(EventLogOptions options) {
     if (!files.empty()) log->last_stamp_ = std::strtoll(files.back().filename().c_str(), nullptr, 10);
     log->remember_files(files);
     // Whether the folder can be written is known now, not with the first request.
-    RETORT_CHECK(log->write({}));
+    RETORT_CHECK(log->open_file());
     log->thread_ = std::thread([raw = log.get()] { raw->run(); });
     return log;
 }
@@ -39,20 +39,36 @@ EventLog::~EventLog() {
     if (thread_.joinable()) thread_.join();
 }
 
-void EventLog::add(Event event) {
-    const std::lock_guard lock(mutex_);
-    if (waiting_.size() >= options_.max_waiting) {
-        dropped_.fetch_add(1);
-        return;
+void EventLog::add(const Event& event) {
+    std::shared_ptr<Block> mine;
+    {
+        const std::lock_guard lock(mutex_);
+        if (added_ - settled_ >= options_.max_waiting) {
+            dropped_.fetch_add(1);
+            return;
+        }
+        PlainBlock& plain = open_block_->plain;
+        if (plain.count == 0) plain.records.reserve(options_.block_bytes + 1024);
+        add_record(plain, event);
+        ++added_;
+        if (plain.count < options_.block_events && plain.records.size() < options_.block_bytes) return;
+        // Its place is taken before it is compressed: blocks stay in order.
+        mine = std::exchange(open_block_, std::make_shared<Block>());
+        full_.push_back(mine);
     }
-    waiting_.push_back(std::move(event));
-    ++added_;
-    if (waiting_.size() == options_.block_events) wake_.notify_one();
+    std::string packed = pack_block(mine->plain);
+    const std::lock_guard lock(mutex_);
+    mine->packed = std::move(packed);
+    const bool woken = full_bytes_ >= options_.wake_bytes;
+    full_bytes_ += mine->packed.size();
+    packed_.notify_one();
+    if (!woken && full_bytes_ >= options_.wake_bytes) wake_.notify_one();
 }
 
 Status EventLog::flush() {
     std::unique_lock lock(mutex_);
     const std::uint64_t goal = added_;
+    asked_ = true;
     wake_.notify_one();
     flushed_.wait(lock, [&] { return settled_ >= goal; });
     return last_error_;
@@ -61,62 +77,116 @@ Status EventLog::flush() {
 void EventLog::run() {
     bool last = false;
     while (!last) {
-        std::vector<Event> events;
+        std::vector<std::shared_ptr<Block>> blocks;
         {
             std::unique_lock lock(mutex_);
             wake_.wait_for(lock, std::chrono::duration<double>(options_.flush_seconds),
-                           [this] { return stopping_ || waiting_.size() >= options_.block_events; });
+                           [this] { return stopping_ || asked_ || full_bytes_ >= options_.wake_bytes; });
             last = stopping_;
-            events.swap(waiting_);
+            asked_ = false;
+            blocks = take_blocks(lock);
         }
-        const Status done = events.empty() ? Status() : write(events);
-        if (done) {
-            written_.fetch_add(events.size());
-            remember(events);
-        } else {
-            dropped_.fetch_add(events.size());
-            spdlog::error("{} events are lost: {}", events.size(), done.error().message);
+        const Status done = write(blocks);
+        std::uint64_t count = 0;
+        for (const auto& block : blocks) {
+            count += block->plain.count;
+            if (block->written) remember(std::move(block->plain));
         }
         remove_old();
         const std::lock_guard lock(mutex_);
-        settled_ += events.size();
+        settled_ += count;
         last_error_ = done;
         flushed_.notify_all();
     }
 }
 
-Status EventLog::write(const std::vector<Event>& events) {
-    if (!journal_ || journal_bytes_ > options_.file_bytes || is_full_age()) {
-        // Names sort as their times, two files of one millisecond too; the end tells servers of one folder
-        // apart.
-        last_stamp_ = std::max<std::int64_t>(base::unix_milliseconds(), last_stamp_ + 1);
-        const fs::path path =
-            options_.folder / fmt::format("{:015d}-{}{}", last_stamp_, random_name(""), extension);
-        RETORT_TRY(base::Journal journal,
-                   base::Journal::open(path, [](std::string_view) { return Status(); }));
-        journal_ = std::make_unique<base::Journal>(std::move(journal));
-        journal_bytes_ = 0;
-        journal_since_ = base::monotonic_seconds();
+std::vector<std::shared_ptr<EventLog::Block>> EventLog::take_blocks(std::unique_lock<std::mutex>& lock) {
+    const std::size_t count = full_.size();
+    std::shared_ptr<Block> rest;
+    if (open_block_->plain.count > 0) rest = std::exchange(open_block_, std::make_shared<Block>());
+    // What was added after it comes behind it, in the next round.
+    packed_.wait(lock, [&] {
+        return std::all_of(full_.begin(), full_.begin() + static_cast<std::ptrdiff_t>(count),
+                           [](const auto& block) { return !block->packed.empty(); });
+    });
+    std::vector<std::shared_ptr<Block>> blocks;
+    for (std::size_t i = 0; i < count; ++i) {
+        full_bytes_ -= full_.front()->packed.size();
+        blocks.push_back(std::move(full_.front()));
+        full_.pop_front();
     }
-    if (events.empty()) return {};
-    const std::string block = write_block(events);
-    RETORT_CHECK(journal_->append(block));
-    journal_bytes_ += static_cast<std::int64_t>(block.size());
-    return journal_->sync();
+    lock.unlock();
+    if (rest) {
+        rest->packed = pack_block(rest->plain);
+        blocks.push_back(std::move(rest));
+    }
+    return blocks;
+}
+
+// The first error; what could not be written is lost, and counted.
+Status EventLog::write(const std::vector<std::shared_ptr<Block>>& blocks) {
+    Status result;
+    bool any = false;
+    for (const auto& block : blocks) {
+        Status done = open_file();
+        if (done) done = journal_->append(block->packed);
+        block->written = done.has_value();
+        if (!done && result) result = done;
+        if (!done) continue;
+        any = true;
+        journal_bytes_ += static_cast<std::int64_t>(block->packed.size());
+    }
+    if (any) {
+        if (Status synced = journal_->sync(); !synced) {
+            for (const auto& block : blocks) block->written = false;
+            result = std::move(synced);
+        }
+    }
+    std::uint64_t lost = 0;
+    for (const auto& block : blocks) {
+        (block->written ? written_ : dropped_).fetch_add(block->plain.count);
+        lost += block->written ? 0 : block->plain.count;
+    }
+    if (lost > 0) spdlog::error("{} events are lost: {}", lost, result.error().message);
+    return result;
+}
+
+Status EventLog::open_file() {
+    if (journal_ && journal_bytes_ <= options_.file_bytes && !is_full_age()) return {};
+    // Names sort as their times, two files of one millisecond too; the end tells servers of one folder
+    // apart.
+    if (journal_) RETORT_CHECK(journal_->sync());
+    last_stamp_ = std::max<std::int64_t>(base::unix_milliseconds(), last_stamp_ + 1);
+    const fs::path path =
+        options_.folder / fmt::format("{:015d}-{}{}", last_stamp_, random_name(""), extension);
+    RETORT_TRY(base::Journal journal, base::Journal::open(path, [](std::string_view) { return Status(); }));
+    journal_ = std::make_unique<base::Journal>(std::move(journal));
+    journal_bytes_ = 0;
+    journal_since_ = base::monotonic_seconds();
+    return {};
 }
 
 bool EventLog::is_full_age() const {
     return base::monotonic_seconds() - journal_since_ > options_.file_seconds;
 }
 
-void EventLog::remember(const std::vector<Event>& events) {
-    const std::lock_guard lock(recent_mutex_);
-    const std::size_t skipped = events.size() > max_recent ? events.size() - max_recent : 0;
-    for (std::size_t i = skipped; i < events.size(); ++i) {
-        Event& kept = recent_.emplace_back(events[i]);
-        kept.body.clear();
+void EventLog::remember(PlainBlock block) {
+    if (block.bodies) {  // which may be megabytes each
+        PlainBlock bare;
+        for (Event& event : records_of(block)) {
+            event.body.clear();
+            add_record(bare, event);
+        }
+        block = std::move(bare);
     }
-    while (recent_.size() > max_recent) recent_.pop_front();
+    block.records.shrink_to_fit();  // a server with little to do has a block for each record
+    const std::lock_guard lock(recent_mutex_);
+    recent_count_ += block.count;
+    recent_.push_back(std::make_shared<const PlainBlock>(std::move(block)));
+    while (recent_count_ - recent_.front()->count >= max_recent) {
+        recent_count_ -= recent_.front()->count;
+        recent_.pop_front();
+    }
 }
 
 void EventLog::remember_files(const std::vector<fs::path>& files) {
@@ -132,15 +202,27 @@ void EventLog::remember_files(const std::vector<fs::path>& files) {
         // A damaged file is told of by whoever reads the log; a page of recent requests can do without.
         (void)base::read_journal(files[i], [this](std::string_view frame) -> Status {
             RETORT_TRY(const auto events, read_block(frame));
-            remember(events);
+            PlainBlock block;
+            for (const Event& event : events) add_record(block, event);
+            remember(std::move(block));
             return {};
         });
     }
 }
 
 std::vector<Event> EventLog::recent() const {
-    const std::lock_guard lock(recent_mutex_);
-    return {recent_.rbegin(), recent_.rend()};
+    std::vector<std::shared_ptr<const PlainBlock>> blocks;
+    {
+        const std::lock_guard lock(recent_mutex_);
+        blocks.assign(recent_.rbegin(), recent_.rend());
+    }
+    std::vector<Event> out;
+    for (const auto& block : blocks) {
+        std::vector<Event> events = records_of(*block);
+        std::move(events.rbegin(), events.rend(), std::back_inserter(out));
+    }
+    if (out.size() > max_recent) out.resize(max_recent);
+    return out;
 }
 
 void EventLog::remove_old() {

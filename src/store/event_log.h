@@ -54,6 +54,17 @@ struct Event {
     std::string sketch;            // of the prompt, as guard/sketch.h writes it; empty: none was made
 };
 
+// Records one after another as they lie in a block before it is compressed; a block's payload of them.
+struct PlainBlock {
+    std::string records;
+    std::size_t count = 0;
+    std::int64_t last_time = 0;  // of the last record: times are written as differences
+    bool bodies = false;         // some record has one
+};
+void add_record(PlainBlock& block, const Event& event);
+std::string pack_block(const PlainBlock& block);
+std::vector<Event> records_of(const PlainBlock& block);
+
 // A block of records as a frame's payload, and back.
 std::string write_block(const std::vector<Event>& events);
 Result<std::vector<Event>> read_block(std::string_view payload);
@@ -65,9 +76,11 @@ std::string event_csv(const Event& event);
 
 struct EventLogOptions {
     std::filesystem::path folder;
-    double flush_seconds = 0.2;          // at most this much is lost by kill -9
-    std::size_t block_events = 4096;     // or as soon as so many wait
-    std::size_t max_waiting = 1U << 18;  // above which events are dropped and counted: requests do not wait
+    double flush_seconds = 0.2;           // at most this much is lost by kill -9
+    std::size_t block_events = 4096;      // of one block
+    std::size_t block_bytes = 1U << 16U;  // likewise, before it is compressed
+    std::size_t wake_bytes = 1U << 20U;   // of full blocks, which are written without waiting longer
+    std::size_t max_waiting = 1U << 18;   // above which events are dropped and counted: requests do not wait
     std::int64_t file_bytes = std::int64_t{64} << 20U;
     // After which another file is begun: a file goes as a whole when its last record is old enough, so that a
     // record outlives the retention by at most this.
@@ -83,8 +96,9 @@ class EventLog {
     EventLog(const EventLog&) = delete;
     EventLog& operator=(const EventLog&) = delete;
 
-    // Never blocks on the disk.
-    void add(Event event);
+    // Never blocks on the disk. Who fills a block compresses it: a thread that did it for all would take a
+    // core for milliseconds on end, and requests would wait for that.
+    void add(const Event& event);
     // Until all that was added is on the disk.
     Status flush();
     [[nodiscard]] std::uint64_t dropped() const { return dropped_.load(); }
@@ -95,10 +109,19 @@ class EventLog {
 
   private:
     explicit EventLog(EventLogOptions options) : options_(std::move(options)) {}
+    struct Block {
+        PlainBlock plain;
+        std::string packed;  // empty until it is
+        bool written = false;
+    };
     void run();
-    Status write(const std::vector<Event>& events);
+    // All that waits, in order; `lock` is given up.
+    std::vector<std::shared_ptr<Block>> take_blocks(std::unique_lock<std::mutex>& lock);
+    // The next file, where the one at hand is full or old.
+    Status open_file();
+    Status write(const std::vector<std::shared_ptr<Block>>& blocks);
     [[nodiscard]] bool is_full_age() const;
-    void remember(const std::vector<Event>& events);
+    void remember(PlainBlock block);
     void remember_files(const std::vector<std::filesystem::path>& files);
     void remove_old();
 
@@ -107,15 +130,20 @@ class EventLog {
     std::int64_t journal_bytes_ = 0;
     std::int64_t last_stamp_ = 0;  // in the newest file's name, milliseconds
     mutable std::mutex recent_mutex_;
-    std::deque<Event> recent_;  // the newest last
+    std::deque<std::shared_ptr<const PlainBlock>> recent_;  // the newest last
+    std::size_t recent_count_ = 0;                          // records in them
     std::mutex mutex_;
     std::condition_variable wake_;
+    std::condition_variable packed_;
     std::condition_variable flushed_;
-    std::vector<Event> waiting_;
+    std::shared_ptr<Block> open_block_ = std::make_shared<Block>();
+    std::deque<std::shared_ptr<Block>> full_;  // in order; the last of them may still be being compressed
+    std::size_t full_bytes_ = 0;
     std::uint64_t added_ = 0;
     std::uint64_t settled_ = 0;  // written, or failed
     Status last_error_;
     bool stopping_ = false;
+    bool asked_ = false;  // by flush()
     std::atomic<std::uint64_t> dropped_{0};
     std::atomic<std::uint64_t> written_{0};
     double last_retention_ = -1e9;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -109,6 +110,59 @@ TEST_F(EventLogTest, KeepsOrderOverFilesAndRestarts) {
     ASSERT_EQ(ids.size(), 60U);
     for (int i = 0; i < 60; ++i) EXPECT_EQ(ids[static_cast<std::size_t>(i)], "req_" + std::to_string(i));
     EXPECT_GE(event_files(options_.folder)->size(), 6U);
+}
+
+// Blocks are compressed by whoever fills them: none may overtake another, be lost or be written twice.
+TEST_F(EventLogTest, ManyThreadsFillBlocks) {
+    constexpr int threads = 4;
+    constexpr int each = 2000;
+    options_.block_bytes = 2000;
+    options_.wake_bytes = 10'000;
+    options_.file_bytes = 100'000;
+    auto log = EventLog::open(options_);
+    ASSERT_TRUE(log) << log.error().message;
+    std::vector<std::thread> adders;
+    for (int thread = 0; thread < threads; ++thread) {
+        adders.emplace_back([&, thread] {
+            for (int i = 0; i < each; ++i) {
+                Event event = example(i);
+                event.request_id = std::to_string(thread) + ":" + std::to_string(i);
+                (*log)->add(event);
+            }
+        });
+    }
+    for (std::thread& adder : adders) adder.join();
+    ASSERT_TRUE((*log)->flush());
+    EXPECT_EQ((*log)->written(), static_cast<std::uint64_t>(threads * each));
+    const std::vector<Event> recent = (*log)->recent();
+    log->reset();
+    const auto ids = read();
+    ASSERT_EQ(ids.size(), static_cast<std::size_t>(threads * each));
+    std::array<int, threads> next{};
+    for (const std::string& id : ids) {
+        const auto thread = static_cast<std::size_t>(id[0] - '0');
+        EXPECT_EQ(id.substr(2), std::to_string(next[thread]++));
+    }
+    ASSERT_EQ(recent.size(), 1000U);
+    for (std::size_t i = 0; i < recent.size(); ++i) EXPECT_EQ(recent[i].request_id, ids[ids.size() - 1 - i]);
+    EXPECT_GT(event_files(options_.folder)->size(), 1U);
+}
+
+TEST_F(EventLogTest, TheNewestAreKeptWithoutBodies) {
+    auto log = EventLog::open(options_);
+    for (int i = 0; i < 4; ++i) (*log)->add(example(i));  // the second has a body
+    ASSERT_TRUE((*log)->flush());
+    (*log)->add(example(4));
+    ASSERT_TRUE((*log)->flush());
+    const std::vector<Event> recent = (*log)->recent();
+    ASSERT_EQ(recent.size(), 5U);
+    for (int i = 0; i < 5; ++i) {
+        Event event = example(4 - i);
+        event.body.clear();
+        EXPECT_EQ(event_json(recent[static_cast<std::size_t>(i)]), event_json(event));
+    }
+    log->reset();
+    EXPECT_EQ(EventLog::open(options_).value()->recent().size(), 5U);
 }
 
 TEST_F(EventLogTest, ATornTailIsLeftOut) {
