@@ -61,7 +61,7 @@ Seen serve(std::string_view bytes, std::size_t piece) {
         writer->end();
     };
     {
-        boost::asio::ip::tcp::socket socket(loop->context);
+        Socket socket(loop->context);
         socket.assign(boost::asio::ip::tcp::v4(), ends[0]);
         std::make_shared<Session>(loop, state, std::move(socket))->run();
     }

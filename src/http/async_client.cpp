@@ -1,10 +1,12 @@
 #include "http/async_client.h"
 
-#include <array>
+#include <sys/socket.h>
+
 #include <boost/asio/connect.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/write.hpp>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <vector>
@@ -37,8 +39,8 @@ asio::ssl::context& tls_context() {
 
 struct Connection {
     explicit Connection(asio::io_context& context) : socket(context) {}
-    tcp::socket socket;
-    std::optional<asio::ssl::stream<tcp::socket&>> tls;
+    Socket socket;
+    std::optional<asio::ssl::stream<Socket&>> tls;
     beast::flat_buffer buffer;
 };
 
@@ -49,21 +51,20 @@ struct Pool {
 
 class Call : public AsyncCall, public Timed, public std::enable_shared_from_this<Call> {
   public:
-    Call(Loop& loop, AsyncRequest request, AsyncHandlers handlers)
-        : loop_(loop), request_(std::move(request)), handlers_(std::move(handlers)), resolver_(loop.context) {
-        message_ = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method, request_.url.target,
-                               request_.url.authority());
-        for (const auto& [name, value] : request_.headers) {
-            ((message_ += name) += ": ") += value;
-            message_ += "\r\n";
-        }
-        message_ += fmt::format("Content-Length: {}\r\n\r\n", request_.body.size());
+    Call(Loop& loop, AsyncRequest request, std::shared_ptr<AsyncListener> listener)
+        : loop_(loop), request_(std::move(request)), listener_(std::move(listener)) {
+        message_.reserve(request_.target.size() + request_.fields.size() + request_.body.size() + 160);
+        fmt::format_to(std::back_inserter(message_), "{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method,
+                       request_.target, request_.server->authority);
+        message_ += request_.fields;
+        fmt::format_to(std::back_inserter(message_), "Content-Length: {}\r\n\r\n", request_.body.size());
         message_ += request_.body;
+        request_.fields = request_.body = {};
     }
 
     void start() {
         loop_.watch_time(*this);
-        auto& idle = pool().idle[request_.url.origin()];
+        auto& idle = pool().idle[request_.server->origin];
         if (!idle.empty()) {
             connection_ = std::move(idle.back());
             idle.pop_back();
@@ -86,15 +87,16 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
     }
 
     [[nodiscard]] Status failed(std::string_view what) const {
-        return fail(ErrorCode::network, "{}: {}", request_.url.origin(), what);
+        return fail(ErrorCode::network, "{}: {}", request_.server->origin, what);
     }
 
     void connect() {
         reused_ = false;
         connection_ = std::make_unique<Connection>(loop_.context);
         expires_after(request_.connect_seconds);
-        resolver_.async_resolve(
-            request_.url.host, std::to_string(request_.url.port),
+        resolver_.emplace(loop_.context);
+        resolver_->async_resolve(
+            request_.server->url.host, std::to_string(request_.server->url.port),
             [self = shared_from_this()](const Failure& error, const tcp::resolver::results_type& found) {
                 if (self->ended_) return;
                 if (error) return self->finish(self->failed(error.message()));
@@ -110,10 +112,10 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
     void connected() {
         Failure ignored;
         connection_->socket.set_option(tcp::no_delay(true), ignored);
-        if (!request_.url.tls) return write();
+        if (!request_.server->url.tls) return write();
         auto& tls = connection_->tls.emplace(connection_->socket, tls_context());
-        SSL_set_tlsext_host_name(tls.native_handle(), request_.url.host.c_str());
-        tls.set_verify_callback(asio::ssl::host_name_verification(request_.url.host));
+        SSL_set_tlsext_host_name(tls.native_handle(), request_.server->url.host.c_str());
+        tls.set_verify_callback(asio::ssl::host_name_verification(request_.server->url.host));
         tls.async_handshake(asio::ssl::stream_base::client,
                             [self = shared_from_this()](const Failure& error) {
                                 if (self->ended_) return;
@@ -128,15 +130,25 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
         parser_->eager(true);
         if (request_.method == "HEAD") parser_->skip(true);
         expires_after(request_.quiet_seconds);
+        std::size_t sent = 0;
+        if (!connection_->tls) {
+            // A socket mostly takes all: no round through the loop to learn that. Errors are left for the
+            // write.
+            const ssize_t count = ::send(connection_->socket.native_handle(), message_.data(),
+                                         message_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (count > 0) sent = static_cast<std::size_t>(count);
+            if (sent == message_.size()) return read();
+        }
+        const auto rest = asio::buffer(message_) + sent;
         const auto written = [self = shared_from_this()](const Failure& error, std::size_t) {
             if (self->ended_) return;
             if (error) return self->lost(error);
             self->read();
         };
         if (connection_->tls) {
-            asio::async_write(*connection_->tls, asio::buffer(message_), written);
+            asio::async_write(*connection_->tls, rest, written);
         } else {
-            asio::async_write(connection_->socket, asio::buffer(message_), written);
+            asio::async_write(connection_->socket, rest, written);
         }
     }
 
@@ -174,18 +186,21 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
     }
 
     void deliver() {
+        const std::shared_ptr<AsyncListener> listener = listener_;  // it may cancel the call it is called by
         if (parser_->is_header_done() && !announced_) {
             announced_ = true;
             Headers headers;
             for (const auto& field : parser_->get()) {
-                headers.add(std::string(field.name_string()), std::string(field.value()));
+                const auto name = field.name_string();
+                const auto value = field.value();
+                headers.add({name.data(), name.size()}, {value.data(), value.size()});
             }
-            handlers_.on_header(static_cast<int>(parser_->get().result_int()), headers);
+            listener->on_header(static_cast<int>(parser_->get().result_int()), headers);
             if (ended_) return;
         }
         std::string& body = parser_->get().body();
         if (!body.empty()) {
-            handlers_.on_body(body);
+            listener->on_body(body);
             if (ended_) return;
             body.clear();
         }
@@ -204,24 +219,24 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
         if (ended_) return;
         ended_ = true;
         unlink();
-        resolver_.cancel();
+        if (resolver_) resolver_->cancel();
         if (status && parser_->keep_alive() && connection_->buffer.size() == 0) {
-            auto& idle = pool().idle[request_.url.origin()];
+            auto& idle = pool().idle[request_.server->origin];
             if (idle.size() < max_idle) idle.push_back(std::move(connection_));
         } else if (connection_) {
             Failure ignored;
             connection_->socket.close(ignored);
         }
-        // The handlers hold the caller, and may be running: they go when the stack is clear.
-        asio::post(loop_.context, [self = shared_from_this()] { self->handlers_ = {}; });
-        handlers_.on_end(status);
+        // It holds this call, and this call it.
+        const std::shared_ptr<AsyncListener> listener = std::move(listener_);
+        listener->on_end(status);
     }
 
     Loop& loop_;
     AsyncRequest request_;
-    AsyncHandlers handlers_;
+    std::shared_ptr<AsyncListener> listener_;
     std::string message_;
-    tcp::resolver resolver_;
+    std::optional<tcp::resolver> resolver_;  // while it connects
     std::unique_ptr<Connection> connection_;
     std::optional<Parser> parser_;
     bool reused_ = false;
@@ -232,8 +247,8 @@ class Call : public AsyncCall, public Timed, public std::enable_shared_from_this
 
 }  // namespace
 
-std::shared_ptr<AsyncCall> start_request(AsyncRequest request, AsyncHandlers handlers) {
-    auto call = std::make_shared<Call>(*current_loop(), std::move(request), std::move(handlers));
+std::shared_ptr<AsyncCall> start_request(AsyncRequest request, std::shared_ptr<AsyncListener> listener) {
+    auto call = std::make_shared<Call>(*current_loop(), std::move(request), std::move(listener));
     call->start();
     return call;
 }

@@ -4,7 +4,6 @@
 // to be closed.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,20 +14,33 @@
 
 namespace retort::http {
 
-struct AsyncRequest {
+// One that is asked often: its names are put together once.
+struct AsyncServer {
+    explicit AsyncServer(Url where)
+        : url(std::move(where)), origin(url.origin()), authority(url.authority()) {}
     Url url;
+    std::string origin;
+    std::string authority;
+};
+
+struct AsyncRequest {
+    std::shared_ptr<const AsyncServer> server;
     std::string method = "GET";
-    Headers headers;  // Host, Content-Length and Connection are added
-    std::string body;
+    std::string target;
+    // Both are read before start_request returns.
+    std::string_view fields;  // "Name: value\r\n" each; Host and Content-Length are added
+    std::string_view body;
     double connect_seconds = 5;
     double quiet_seconds = 300;  // without a byte
 };
 
-// All on the thread that started the request; on_end last and once, also after cancel().
-struct AsyncHandlers {
-    std::function<void(int status, const Headers& headers)> on_header;
-    std::function<void(std::string_view)> on_body;
-    std::function<void(const Status&)> on_end;
+// All on the thread that started the request; on_end last and once, also after cancel(). Kept until then.
+class AsyncListener {
+  public:
+    virtual ~AsyncListener() = default;
+    virtual void on_header(int status, const Headers& headers) = 0;
+    virtual void on_body(std::string_view bytes) = 0;
+    virtual void on_end(const Status& status) = 0;
 };
 
 class AsyncCall {
@@ -39,6 +51,6 @@ class AsyncCall {
 };
 
 // Only on a thread of an http::Server (in its handler, or by ResponseWriter::run).
-std::shared_ptr<AsyncCall> start_request(AsyncRequest request, AsyncHandlers handlers);
+std::shared_ptr<AsyncCall> start_request(AsyncRequest request, std::shared_ptr<AsyncListener> listener);
 
 }  // namespace retort::http

@@ -3,6 +3,7 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <ctime>
+#include <iterator>
 
 namespace retort::http {
 
@@ -115,9 +116,14 @@ Exchange::~Exchange() {
     }
 }
 
-std::string Exchange::header_text(int status, const Headers& headers, std::string_view framing) const {
-    std::string out = fmt::format("HTTP/1.1 {} {}\r\nServer: retort\r\nDate: {}\r\n", status,
-                                  status_text(status), http_date());
+std::string Exchange::header_text(int status, const Headers& headers, std::string_view framing,
+                                  std::size_t body_size) const {
+    std::string out;
+    std::size_t size = 160 + framing.size() + body_size;
+    for (const auto& [name, value] : headers) size += name.size() + value.size() + 4;
+    out.reserve(size);
+    fmt::format_to(std::back_inserter(out), "HTTP/1.1 {} {}\r\nServer: retort\r\nDate: {}\r\n", status,
+                   status_text(status), http_date());
     for (const auto& [name, value] : headers) append_field(out, name, value);
     out += framing;
     if (!keep_alive_) {
@@ -131,8 +137,14 @@ std::string Exchange::header_text(int status, const Headers& headers, std::strin
 
 void Exchange::post(std::string bytes, bool last) {
     queued_.fetch_add(bytes.size(), std::memory_order_relaxed);
+    // Not before what another thread has given up for this one.
+    if (current_loop() == session_->loop_.get() && posted_.load(std::memory_order_acquire) == 0) {
+        return session_->enqueue(shared_from_this(), std::move(bytes), last);
+    }
+    posted_.fetch_add(1, std::memory_order_relaxed);
     boost::asio::post(session_->loop_->context,
                       [self = shared_from_this(), data = std::move(bytes), last]() mutable {
+                          self->posted_.fetch_sub(1, std::memory_order_release);
                           self->session_->enqueue(self, std::move(data), last);
                       });
 }
@@ -143,7 +155,8 @@ void Exchange::send(int status, Headers headers, std::string body) {
     if (gone_) return;
     const bool bodiless = status == 204 || status == 304;
     std::string out = header_text(
-        status, headers, bodiless ? std::string() : fmt::format("Content-Length: {}\r\n", body.size()));
+        status, headers, bodiless ? std::string() : fmt::format("Content-Length: {}\r\n", body.size()),
+        body.size());
     if (!head_ && !bodiless) out += body;
     post(std::move(out), true);
 }
@@ -153,7 +166,7 @@ void Exchange::begin_stream(int status, Headers headers) {
     state_ = State::streaming;
     if (gone_) return;
     if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the body
-    post(header_text(status, headers, http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n"), false);
+    post(header_text(status, headers, http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n", 0), false);
 }
 
 bool Exchange::write(std::string_view piece) {

@@ -38,7 +38,9 @@ class Exchange : public ResponseWriter, public std::enable_shared_from_this<Exch
 
   private:
     enum class State { fresh, streaming, ended };
-    std::string header_text(int status, const Headers& headers, std::string_view framing) const;
+    // With room for the body behind it.
+    std::string header_text(int status, const Headers& headers, std::string_view framing,
+                            std::size_t body_size) const;
     void post(std::string bytes, bool last);
 
     std::shared_ptr<Session> session_;
@@ -47,6 +49,7 @@ class Exchange : public ResponseWriter, public std::enable_shared_from_this<Exch
     std::atomic<bool> keep_alive_;
     std::size_t max_queued_;
     std::atomic<std::size_t> queued_{0};
+    std::atomic<int> posted_{0};  // pieces on their way to the connection's thread
     std::atomic<bool> gone_{false};
     std::atomic<bool> finished_{false};
     State state_ = State::fresh;

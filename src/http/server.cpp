@@ -144,7 +144,7 @@ class Server::Implementation {
     void accept() {
         const std::shared_ptr<Loop> loop = loops_[next_loop_++ % loops_.size()];
         acceptor_.async_accept(
-            loop->context, [this, loop](const boost::system::error_code& error, tcp::socket socket) {
+            loop->context, [this, loop](const boost::system::error_code& error, Socket socket) {
                 if (stopping_ || error == asio::error::operation_aborted) return;
                 if (error) {  // out of descriptors, most likely: give some time to be freed
                     spdlog::warn("cannot accept a connection: {}", error.message());
@@ -157,7 +157,7 @@ class Server::Implementation {
                 if (state_->connections.fetch_add(1) >= state_->options.max_connections) {
                     state_->connections.fetch_sub(1);
                 } else {
-                    auto shared = std::make_shared<tcp::socket>(std::move(socket));
+                    auto shared = std::make_shared<Socket>(std::move(socket));
                     asio::post(loop->context, [state = state_, loop, shared] {
                         auto session = std::make_shared<Session>(loop, state, std::move(*shared));
                         session->run();

@@ -19,6 +19,9 @@ constexpr std::size_t linger_bytes = std::size_t{16} << 20U;
 constexpr double linger_seconds = 2;
 constexpr auto tick_interval = std::chrono::milliseconds(100);
 constexpr std::size_t watch_bytes = 4096;
+constexpr std::size_t header_bytes = 4096;  // read at once, with what of the body comes along
+constexpr std::size_t body_bytes = std::size_t{64} << 10U;
+constexpr std::size_t kept_bytes = std::size_t{16} << 10U;  // of a connection's buffer between requests
 // An answer that takes longer than one to two of these has its client watched. Most are over before, and
 // watching costs a system call and a completion each.
 constexpr auto sweep_interval = std::chrono::milliseconds(20);
@@ -52,8 +55,8 @@ void Loop::tick(bool go_on) {
     tick_timer.async_wait([this](const boost::system::error_code& error) { tick(!error); });
 }
 
-Session::Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state, asio::ip::tcp::socket socket)
-    : loop_(std::move(loop)), state_(std::move(state)), stream_(std::move(socket)) {
+Session::Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state, Socket socket)
+    : loop_(std::move(loop)), state_(std::move(state)), socket_(std::move(socket)) {
     loop_->sessions.insert(this);
     loop_->watch_time(*this);
 }
@@ -64,15 +67,15 @@ Session::~Session() {
 
 void Session::run() {
     Error error;
-    stream_.socket().set_option(asio::ip::tcp::no_delay(true), error);
-    const auto endpoint = stream_.socket().remote_endpoint(error);
+    socket_.set_option(asio::ip::tcp::no_delay(true), error);
+    const auto endpoint = socket_.remote_endpoint(error);
     if (!error) remote_address_ = endpoint.address().to_string(error);
     if ((tls_context_ = state_->tls())) return shake_hands();
     read_header();
 }
 
 void Session::shake_hands() {
-    tls_.emplace(stream_, *tls_context_);
+    tls_.emplace(socket_, *tls_context_);
     expires_after(state_->options.handshake_seconds);
     tls_->async_handshake(asio::ssl::stream_base::server, [self = shared_from_this()](const Error& error) {
         if (self->closed_) return;
@@ -86,56 +89,70 @@ void Session::read_header() {
     close_after_ = false;
     linger_after_ = false;
     last_queued_ = false;
+    header_read_ = false;
+    if (buffer_.size() == 0 && buffer_.capacity() > kept_bytes) buffer_ = beast::flat_buffer();
     parser_.emplace();
     parser_->header_limit(static_cast<std::uint32_t>(state_->options.max_header_bytes));
     parser_->body_limit(state_->options.max_body_bytes);
     expires_after(state_->options.idle_seconds);
-    with_stream([this](auto& stream) {
-        beast::http::async_read_header(
-            stream, buffer_, *parser_,
-            [self = shared_from_this()](const Error& error, std::size_t) { self->on_header(error); });
+    if (buffer_.size() > 0) return parse();
+    read_more();
+}
+
+void Session::read_more() {
+    const std::size_t room = header_read_ ? body_bytes : header_bytes;
+    with_stream([this, room](auto& stream) {
+        stream.async_read_some(buffer_.prepare(room),
+                               [self = shared_from_this()](const Error& error, std::size_t count) {
+                                   if (self->closed_) return;
+                                   self->buffer_.commit(count);
+                                   if (error) return self->refuse(error);
+                                   self->parse();
+                               });
     });
 }
 
-void Session::on_header(const Error& error) {
-    if (closed_) return;
-    if (error) return refuse(error);
+void Session::parse() {
+    Error error;
+    while (buffer_.size() > 0 && !parser_->is_done()) {
+        const std::size_t used = parser_->put(buffer_.data(), error);
+        buffer_.consume(used);
+        if (error == beast::http::error::need_more) break;
+        if (error) return refuse(error);
+        if (parser_->is_header_done() && !std::exchange(header_read_, true)) return on_header();
+        if (used == 0) break;
+    }
+    if (parser_->is_done()) return on_request();
+    read_more();
+}
+
+void Session::on_header() {
     answering_ = true;
+    parser_->eager(true);
     if (beast::iequals(parser_->get()[beast::http::field::expect], "100-continue") && !parser_->is_done()) {
         constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
         expires_after(state_->options.write_seconds);
         with_stream([this, go_on](auto& stream) {
             asio::async_write(stream, asio::buffer(go_on),
                               [self = shared_from_this()](const Error& failed, std::size_t) {
+                                  if (self->closed_) return;
                                   if (failed) return self->close();
                                   self->read_body();
                               });
         });
         return;
     }
-    // Most bodies came with their header.
-    Error parsing;
-    parser_->eager(true);
-    if (!parser_->is_done() && buffer_.size() > 0) {
-        buffer_.consume(parser_->put(buffer_.data(), parsing));
-        if (parsing == beast::http::error::need_more) parsing = {};
-    }
-    if (parsing || parser_->is_done()) return on_request(parsing);
+    if (parser_->is_done()) return on_request();
     read_body();
 }
 
+// Most bodies came with their header.
 void Session::read_body() {
     expires_after(state_->options.body_seconds);
-    with_stream([this](auto& stream) {
-        beast::http::async_read(
-            stream, buffer_, *parser_,
-            [self = shared_from_this()](const Error& error, std::size_t) { self->on_request(error); });
-    });
+    parse();
 }
 
-void Session::on_request(const Error& error) {
-    if (closed_) return;
-    if (error) return refuse(error);
+void Session::on_request() {
     expires_never();
     auto message = parser_->release();
     ServerRequest request;
@@ -145,7 +162,9 @@ void Session::on_request(const Error& error) {
     request.path = target.substr(0, query);
     if (query != std::string_view::npos) request.query = target.substr(query + 1);
     for (const auto& field : message) {
-        request.headers.add(std::string(field.name_string()), std::string(field.value()));
+        const auto name = field.name_string();
+        const auto value = field.value();
+        request.headers.add({name.data(), name.size()}, {value.data(), value.size()});
     }
     request.body = std::move(message.body());
     request.remote_address = remote_address_;
@@ -216,18 +235,16 @@ void Session::watch() {
     if (watching_) return;
     watching_ = true;
     if (tls_) return watch_tls();
-    stream_.socket().async_wait(
-        asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const Error& error) {
-            self->watching_ = false;
-            if (self->closed_ || error || !self->answering_) return;
-            char byte = 0;
-            const ssize_t count =
-                ::recv(self->stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-            // More bytes are a pipelined request: read after this answer.
-            if (count > 0) return;
-            if (count < 0 && (errno == EAGAIN || errno == EINTR)) return self->watch();
-            self->close();
-        });
+    socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const Error& error) {
+        self->watching_ = false;
+        if (self->closed_ || error || !self->answering_) return;
+        char byte = 0;
+        const ssize_t count = ::recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        // More bytes are a pipelined request: read after this answer.
+        if (count > 0) return;
+        if (count < 0 && (errno == EAGAIN || errno == EINTR)) return self->watch();
+        self->close();
+    });
 }
 
 // Whether a TLS peer has closed only reading tells. What comes instead begins its next request.
@@ -260,7 +277,26 @@ void Session::enqueue(const std::shared_ptr<Exchange>& exchange, std::string byt
         close_after_ = close_after_ || !exchange->keeps_alive();
         exchange->finish();
     }
-    if (writing_.empty()) write_queued();
+    if (!writing_.empty()) return;
+    if (!tls_ && queue_.size() == 1) {
+        std::string& only = queue_.front();
+        const std::size_t sent = send_now(only);
+        exchange->wrote(sent);
+        if (sent == only.size()) {
+            queue_.clear();
+            return on_written({});
+        }
+        only.erase(0, sent);
+    }
+    write_queued();
+}
+
+// Sockets mostly take what they are given: no round through the loop to learn that. An error is left for the
+// write that follows to find.
+std::size_t Session::send_now(std::string_view bytes) {
+    const ssize_t count =
+        ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
 void Session::write_queued() {
@@ -294,15 +330,19 @@ void Session::answer_ended() {
     if (close_after_ || loop_->draining) return close();
     if (tls_ && watching_) return wait_for_watch();
     // The wait for the peer's closing would steal nothing, but would find the next request and end by itself.
-    read_header();
+    if (buffer_.size() == 0) return read_header();
+    // A request that came with the one before is not answered deeper and deeper on one stack.
+    asio::post(loop_->context, [self = shared_from_this()] {
+        if (!self->closed_) self->read_header();
+    });
 }
 
 void Session::linger() {
     Error ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
     expires_after(linger_seconds);
     buffer_.clear();
-    stream_.async_read_some(buffer_.prepare(16UL * 1024),
+    socket_.async_read_some(buffer_.prepare(16UL * 1024),
                             [self = shared_from_this()](const Error& error, std::size_t count) {
                                 self->lingered_ += count;
                                 if (error || self->lingered_ > linger_bytes) return self->close();
@@ -325,8 +365,8 @@ void Session::close() {
     unlink();
     if (idle_timer_) idle_timer_->cancel();
     Error ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-    stream_.close();
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    socket_.close(ignored);
     const auto exchange = exchange_.lock();
     exchange_.reset();
     if (exchange) exchange->client_went();

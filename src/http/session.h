@@ -85,10 +85,12 @@ struct ServerState {
 
 class Exchange;
 
+// With the loop's own kind of executor: any_io_executor costs every operation several virtual calls.
+using Socket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, boost::asio::io_context::executor_type>;
+
 class Session : public Timed, public std::enable_shared_from_this<Session> {
   public:
-    Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state,
-            boost::asio::ip::tcp::socket socket);
+    Session(std::shared_ptr<Loop> loop, std::shared_ptr<ServerState> state, Socket socket);
     ~Session() override;
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -107,9 +109,12 @@ class Session : public Timed, public std::enable_shared_from_this<Session> {
 
     void shake_hands();
     void read_header();
-    void on_header(const Error& error);
+    void read_more();
+    // What lies in the buffer.
+    void parse();
+    void on_header();
     void read_body();
-    void on_request(const Error& error);
+    void on_request();
     void refuse(const Error& error);
     // Watches, from the second look on, the clients of answers that are still being made.
     static void sweep(Loop& loop);
@@ -124,11 +129,13 @@ class Session : public Timed, public std::enable_shared_from_this<Session> {
         if (tls_) {
             work(*tls_);
         } else {
-            work(stream_);
+            work(socket_);
         }
     }
     // From the exchange that is being answered; `last` ends it.
     void enqueue(const std::shared_ptr<Exchange>& exchange, std::string bytes, bool last);
+    // How much of it has left at once.
+    std::size_t send_now(std::string_view bytes);
     void write_queued();
     void on_written(const Error& error);
     void answer_ended();
@@ -137,9 +144,9 @@ class Session : public Timed, public std::enable_shared_from_this<Session> {
 
     std::shared_ptr<Loop> loop_;
     std::shared_ptr<ServerState> state_;
-    boost::beast::tcp_stream stream_;
+    Socket socket_;
     std::shared_ptr<TlsContext> tls_context_;
-    std::optional<boost::asio::ssl::stream<boost::beast::tcp_stream&>> tls_;
+    std::optional<boost::asio::ssl::stream<Socket&>> tls_;
     std::optional<boost::asio::steady_timer> idle_timer_;  // of a TLS connection between requests
     boost::beast::flat_buffer buffer_;
     std::optional<Parser> parser_;
@@ -147,6 +154,7 @@ class Session : public Timed, public std::enable_shared_from_this<Session> {
     std::weak_ptr<Exchange> exchange_;
     std::deque<std::string> queue_;
     std::deque<std::string> writing_;
+    bool header_read_ = false;
     bool answering_ = false;
     bool watching_ = false;
     bool is_slow_ = false;  // a sweep has seen this answer before

@@ -200,7 +200,7 @@ class Server::Implementation {
         }
         auto shared = std::make_shared<Call>(std::move(call));
         options_.admission->admit(shared->request, [this, route, shared](Admitted admitted) {
-            for (const auto& [name, value] : admitted.headers) shared->headers.set(name, value);
+            for (const auto& [name, value] : admitted.headers) shared->headers.add(name, value);
             if (admitted.error) return shared->send(*admitted.error);
             shared->ticket = std::move(admitted.ticket);
             answer(*route, *shared);

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <condition_variable>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include "base/clock.h"
@@ -25,6 +26,7 @@ struct Peer {
     UpstreamServer server;
     std::string prefix;  // of targets: the URL's path without /v1
     std::string host_name;
+    std::shared_ptr<const http::AsyncServer> address;
     std::atomic<int> failures{0};       // in a row
     std::atomic<double> open_until{0};  // monotonic; no request until then
     // Whether it takes the asking for use so far: 0 not known, 1 yes, -1 it answers 400 to that.
@@ -34,27 +36,34 @@ struct Peer {
     [[nodiscard]] bool is_closed(double now) const { return now < open_until.load(); }
 };
 
-bool is_hop_by_hop(std::string_view name) {
-    constexpr std::string_view names[] = {"connection",
-                                          "keep-alive",
-                                          "proxy-authenticate",
-                                          "proxy-authorization",
-                                          "proxy-connection",
-                                          "te",
-                                          "trailer",
-                                          "transfer-encoding",
-                                          "upgrade",
-                                          "content-length"};
-    return std::any_of(std::begin(names), std::end(names),
+bool is_among(std::span<const std::string_view> names, std::string_view name) {
+    return std::any_of(names.begin(), names.end(),
                        [&](std::string_view each) { return http::equal_ignoring_case(name, each); });
 }
 
+bool is_hop_by_hop(std::string_view name) {
+    static constexpr std::string_view names[] = {"connection",
+                                                 "keep-alive",
+                                                 "proxy-authenticate",
+                                                 "proxy-authorization",
+                                                 "proxy-connection",
+                                                 "te",
+                                                 "trailer",
+                                                 "transfer-encoding",
+                                                 "upgrade",
+                                                 "content-length"};
+    return is_among(names, name);
+}
+
 bool goes_upstream(std::string_view name) {
-    constexpr std::string_view ours[] = {"host",   "authorization",   "x-api-key",
-                                         "cookie", "accept-encoding", "expect"};
-    return !is_hop_by_hop(name) && std::none_of(std::begin(ours), std::end(ours), [&](std::string_view each) {
-        return http::equal_ignoring_case(name, each);
-    });
+    static constexpr std::string_view ours[] = {"host",   "authorization",   "x-api-key",
+                                                "cookie", "accept-encoding", "expect"};
+    return !is_hop_by_hop(name) && !is_among(ours, name);
+}
+
+void append_field(std::string& out, std::string_view name, std::string_view value) {
+    ((out += name) += ": ") += value;
+    out += "\r\n";
 }
 
 class Balancer : public Forwarder, public std::enable_shared_from_this<Balancer> {
@@ -64,6 +73,7 @@ class Balancer : public Forwarder, public std::enable_shared_from_this<Balancer>
             auto peer = std::make_unique<Peer>();
             peer->server = server;
             peer->host_name = server.url.origin();
+            peer->address = std::make_shared<const http::AsyncServer>(server.url);
             peer->prefix = server.url.target;
             while (peer->prefix.ends_with('/')) peer->prefix.pop_back();
             if (peer->prefix.ends_with("/v1")) peer->prefix.resize(peer->prefix.size() - 3);
@@ -188,7 +198,7 @@ class Balancer : public Forwarder, public std::enable_shared_from_this<Balancer>
 };
 
 // One request on its way; everything happens on its connection's thread.
-class Passage : public std::enable_shared_from_this<Passage> {
+class Passage : public http::AsyncListener, public std::enable_shared_from_this<Passage> {
   public:
     Passage(std::shared_ptr<Balancer> balancer, http::ServerRequest request,
             std::shared_ptr<http::ResponseWriter> writer, http::Headers headers,
@@ -242,40 +252,39 @@ class Passage : public std::enable_shared_from_this<Passage> {
         answer_->hide_running(running);
         const UpstreamOptions& options = balancer_->options();
         http::AsyncRequest out;
-        out.url = peer_->server.url;
-        out.url.target = peer_->prefix + request_.path + (request_.query.empty() ? "" : "?" + request_.query);
+        out.server = peer_->address;
+        out.target = peer_->prefix + request_.path;
+        if (!request_.query.empty()) (out.target += '?') += request_.query;
         out.method = request_.method;
         const std::string_view named = request_.headers.get("Connection");
+        std::string fields;
+        fields.reserve(512);
         for (const auto& [name, value] : request_.headers) {
             if (goes_upstream(name) && (named.empty() || named.find(name) == std::string_view::npos)) {
-                out.headers.add(name, value);
+                append_field(fields, name, value);
             }
         }
         if (!options.api_key.empty()) {
-            out.headers.add("Authorization", "Bearer " + options.api_key);
+            append_field(fields, "Authorization", "Bearer " + options.api_key);
         } else if (!ticket_) {
-            if (const auto own = request_.headers.find("Authorization")) {
-                out.headers.add("Authorization", std::string(*own));
-            }
+            if (const auto own = request_.headers.find("Authorization"))
+                append_field(fields, "Authorization", *own);
         }
-        out.body = asks_usage_ || running ? ask_for_usage(request_.body, running) : request_.body;
+        out.fields = fields;
+        std::string changed;
+        out.body = request_.body;
+        if (asks_usage_ || running) out.body = changed = ask_for_usage(request_.body, running);
         out.connect_seconds = options.connect_seconds;
         out.quiet_seconds = options.quiet_seconds;
         status_ = 0;
-        http::AsyncHandlers handlers;
-        handlers.on_header = [self = shared_from_this()](int status, const http::Headers& headers) {
-            self->on_header(status, headers);
-        };
-        handlers.on_body = [self = shared_from_this()](std::string_view bytes) { self->on_body(bytes); };
-        handlers.on_end = [self = shared_from_this()](const Status& status) { self->on_end(status); };
-        call_ = http::start_request(std::move(out), std::move(handlers));
+        call_ = http::start_request(std::move(out), shared_from_this());
     }
 
     [[nodiscard]] bool may_try_again() const {
         return !begun_ && !gone_ && static_cast<int>(tried_.size()) <= balancer_->options().retries;
     }
 
-    void on_header(int status, const http::Headers& headers) {
+    void on_header(int status, const http::Headers& headers) override {
         status_ = status;
         answer_headers_ = headers_;
         stream_ = false;
@@ -302,7 +311,7 @@ class Passage : public std::enable_shared_from_this<Passage> {
         writer_->begin_stream(status, answer_headers_);
     }
 
-    void on_body(std::string_view bytes) {
+    void on_body(std::string_view bytes) override {
         if (stream_) {
             const std::string out = answer_->frames(bytes);
             // A client that is gone, or reads too slowly.
@@ -314,7 +323,7 @@ class Passage : public std::enable_shared_from_this<Passage> {
         if (body_.size() > balancer_->options().max_body_bytes) call_->cancel();
     }
 
-    void on_end(const Status& status) {
+    void on_end(const Status& status) override {
         call_.reset();
         if (ended_) return;
         const bool overloaded = status && (status_ == 502 || status_ == 503 || status_ == 504);

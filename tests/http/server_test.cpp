@@ -102,6 +102,25 @@ TEST(Server, answers_over_one_kept_connection) {
     EXPECT_EQ(server->connections(), 1U);
 }
 
+// Answers that leave at once must not call each other deeper and deeper.
+TEST(Server, answers_thousands_of_pipelined_requests) {
+    const auto server = start(answer_plainly);
+    const Raw raw(server->port());
+    constexpr int count = 5000;
+    std::string all;
+    for (int i = 0; i < count; ++i) all += "GET /" + std::to_string(i) + " HTTP/1.1\r\n\r\n";
+    std::thread speaker(
+        [&] { EXPECT_TRUE(raw.say(all + "GET /last HTTP/1.1\r\nConnection: close\r\n\r\n")); });
+    const std::string heard = raw.hear();
+    speaker.join();
+    std::size_t at = 0;
+    for (int i = 0; i < count; ++i) {
+        at = heard.find("X-Path: /" + std::to_string(i) + "\r\n", at);
+        ASSERT_NE(at, std::string::npos) << i;
+    }
+    EXPECT_TRUE(heard.ends_with("GET /last  <closed>")) << heard.substr(heard.size() - 100);
+}
+
 TEST(Server, answers_pipelined_requests_in_order_and_obeys_connection_close) {
     const auto server = start(answer_plainly);
     const Raw raw(server->port());
