@@ -1,6 +1,10 @@
 #include "serve/accounts_admission.h"
 
 #include <algorithm>
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -63,12 +67,14 @@ api::ApiError forbidden(std::string message, std::string code, std::optional<std
 }
 
 void add_states(http::Headers& headers, const std::array<QuotaState, 2>& states) {
-    constexpr std::string_view names[] = {"requests", "tokens"};
+    constexpr std::array<std::string_view, 3> names[] = {
+        {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
+        {"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"}};
     for (std::size_t i = 0; i < states.size(); ++i) {
         if (states[i].limit == store::no_limit) continue;
-        headers.add(fmt::format("x-ratelimit-limit-{}", names[i]), std::to_string(states[i].limit));
-        headers.add(fmt::format("x-ratelimit-remaining-{}", names[i]), std::to_string(states[i].remaining));
-        headers.add(fmt::format("x-ratelimit-reset-{}", names[i]), reset_text(states[i].reset_seconds));
+        headers.add(names[i][0], std::to_string(states[i].limit));
+        headers.add(names[i][1], std::to_string(states[i].remaining));
+        headers.add(names[i][2], reset_text(states[i].reset_seconds));
     }
 }
 
@@ -101,32 +107,35 @@ api::ApiError quota_error(const QuotaRefusal& why, http::Headers& headers) {
             "insufficient_quota", std::nullopt, "insufficient_quota"};
 }
 
+using KnownHashes = std::unordered_map<std::string, store::ShortHash, TextHash, std::equal_to<>>;
+
 // Hashing an address takes longer than looking it up, and clients stay.
-store::ShortHash cached_hash(const store::Secret& secret, std::string_view purpose, std::string_view text) {
+store::ShortHash cached_hash(KnownHashes& known, const store::Secret& secret, std::string_view purpose,
+                             std::string_view text) {
     if (text.empty()) return {};
-    thread_local std::unordered_map<std::string, store::ShortHash> known;
-    std::string name(purpose);
-    (name += '\0') += text;
-    const auto found = known.find(name);
+    const auto found = known.find(text);
     if (found != known.end()) return found->second;
     if (known.size() >= 4096) known.clear();
-    return known[name] = short_hash(secret, purpose, text);
+    return known[std::string(text)] = short_hash(secret, purpose, text);
 }
 
 class AccountTicket : public Ticket {
   public:
-    AccountTicket(std::shared_ptr<AccountAdmission> owner, std::shared_ptr<const Caller> caller,
-                  Reservation reservation, store::Event event, double start)
-        : owner_(std::move(owner)),
-          caller_(std::move(caller)),
-          reservation_(std::move(reservation)),
-          event_(std::move(event)),
-          start_(start) {}
+    AccountTicket(std::shared_ptr<AccountAdmission> owner, std::shared_ptr<const Caller> caller, double start)
+        : owner_(std::move(owner)), caller_(std::move(caller)), start_(start) {}
     ~AccountTicket() override {
+        if (!admitted_) return;
         end(RequestEnd::failed, event_.status != 0 ? static_cast<int>(event_.status) : 500);
     }
     AccountTicket(const AccountTicket&) = delete;
     AccountTicket& operator=(const AccountTicket&) = delete;
+
+    // Until it is admitted; what is refused takes its event back.
+    store::Event& event() { return event_; }
+    void admit(Reservation reservation) {
+        reservation_ = std::move(reservation);
+        admitted_ = true;
+    }
 
     [[nodiscard]] ReasoningAccess reasoning() const override { return access_of(*caller_->account); }
     [[nodiscard]] std::string channel() const override { return base::to_hex(caller_->key_hash); }
@@ -150,7 +159,7 @@ class AccountTicket : public Ticket {
         if (event_.first_byte_us == 0) event_.first_byte_us = event_.total_us;
         const std::int64_t cost =
             cost_of(*caller_->account->plan, use_.prompt_tokens, use_.completion_tokens);
-        owner_->settle({std::move(reservation_), use_, cost}, std::move(event_));
+        owner_->settle({std::move(reservation_), use_, cost}, event_);
     }
 
   private:
@@ -165,6 +174,7 @@ class AccountTicket : public Ticket {
     double start_;
     std::mutex mutex_;
     TokenUse use_;
+    bool admitted_ = false;
     bool ended_ = false;
 };
 
@@ -202,15 +212,18 @@ void AccountAdmission::stop() {
     if (events_) (void)events_->flush();
 }
 
-store::Event AccountAdmission::event_of(const http::ServerRequest& request, const Caller* caller) {
-    store::Event event;
+void AccountAdmission::describe(store::Event& event, const http::ServerRequest& request,
+                                const Caller* caller) {
     event.time_ms = base::unix_milliseconds();
     event.request_id = request.headers.get("x-request-id").substr(0, 128);
     event.method = request.method;
-    event.route = request.path.substr(0, 200);
+    event.route = std::string_view(request.path).substr(0, 200);
     const store::Secret& secret = directory_->secret();
-    event.address = cached_hash(secret, "address", request.remote_address);
-    event.user_agent = cached_hash(secret, "user agent", request.headers.get("User-Agent"));
+    thread_local std::array<KnownHashes, 2> known;
+    thread_local const store::Secret* known_by = nullptr;
+    if (std::exchange(known_by, &secret) != &secret) known = {};
+    event.address = cached_hash(known[0], secret, "address", request.remote_address);
+    event.user_agent = cached_hash(known[1], secret, "user agent", request.headers.get("User-Agent"));
     if (caller != nullptr) {
         event.account = caller->account->hash;
         event.key = caller->key_hash;
@@ -222,10 +235,9 @@ store::Event AccountAdmission::event_of(const http::ServerRequest& request, cons
         }
     }
     if (log_bodies_) event.body = request.body;
-    return event;
 }
 
-void AccountAdmission::refuse(const api::ApiError& error, store::Event event, http::Headers headers,
+void AccountAdmission::refuse(const api::ApiError& error, store::Event& event, http::Headers headers,
                               const std::function<void(Admitted)>& decided) {
     const auto* const known =
         std::find(std::begin(refusal_codes), std::end(refusal_codes), error.code.value_or(""));
@@ -234,7 +246,7 @@ void AccountAdmission::refuse(const api::ApiError& error, store::Event event, ht
     event.status = error.status;
     event.end = "refused";
     event.code = error.code.value_or("");
-    if (events_) events_->add(std::move(event));
+    if (events_) events_->add(event);
     decided({nullptr, error, std::move(headers)});
 }
 
@@ -269,17 +281,20 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
     const double start = base::monotonic_seconds();
     const std::string_view key = key_of(request);
     const std::shared_ptr<const Caller> caller = key.empty() ? nullptr : directory_->find(key);
-    store::Event event = event_of(request, caller.get());
+    // Made here already, so that its long event stays where it is.
+    auto ticket = std::make_shared<AccountTicket>(self_.lock(), caller, start);
+    store::Event& event = ticket->event();
+    describe(event, request, caller.get());
     http::Headers headers;
     if (const auto error = check(caller, !key.empty(), headers)) {
-        return refuse(*error, std::move(event), std::move(headers), decided);
+        return refuse(*error, event, std::move(headers), decided);
     }
     const store::Plan& plan = *caller->account->plan;
     Amounts wanted{};
     if (request.method == "POST") {
         auto facts = read_facts(request.body, events_ ? &sketch_key_ : nullptr);
-        if (!facts) return refuse(facts.error(), std::move(event), std::move(headers), decided);
-        event.model = facts->model.substr(0, 200);
+        if (!facts) return refuse(facts.error(), event, std::move(headers), decided);
+        event.model = std::string_view(facts->model).substr(0, 200);
         event.stream = facts->stream;
         event.logprobs = facts->logprobs;
         event.logit_bias = facts->logit_bias;
@@ -292,33 +307,33 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
                 forbidden(fmt::format("The plan of this key does not include the model '{}'.",
                                       facts->model.substr(0, 200)),
                           "model_not_allowed", "model");
-            return refuse(error, std::move(event), std::move(headers), decided);
+            return refuse(error, event, std::move(headers), decided);
         }
         if (facts->logprobs && !plan.logprobs) {
             return refuse(forbidden("The plan of this key does not include logprobs.", "terms_not_accepted",
                                     "logprobs"),
-                          std::move(event), std::move(headers), decided);
+                          event, std::move(headers), decided);
         }
         if (caller->account->mark.no_logprobs && (facts->logprobs || facts->logit_bias)) {
             return refuse(
                 forbidden("logprobs and logit_bias are withdrawn from this account; write to whoever "
                           "runs this server to appeal.",
                           "terms_not_accepted", facts->logprobs ? "logprobs" : "logit_bias"),
-                std::move(event), std::move(headers), decided);
+                event, std::move(headers), decided);
         }
         // A bias forces any token out, and its logprob then says what the model thought of it: with enough of
         // them the output projection is known up to a rotation (Carlini et al. 2024).
         if (facts->logprobs && facts->logit_bias) {
             return refuse(
                 api::invalid_value("logit_bias", "'logit_bias' and 'logprobs' cannot be asked for together."),
-                std::move(event), std::move(headers), decided);
+                event, std::move(headers), decided);
         }
         // Likewise of an echoed prompt, where the sender writes the tokens himself.
         if (facts->logprobs && facts->echo && !plan.prompt_logprobs) {
             return refuse(forbidden("The plan of this key does not include the logprobs of an echoed prompt "
                                     "(prompt_logprobs).",
                                     "terms_not_accepted", "echo"),
-                          std::move(event), std::move(headers), decided);
+                          event, std::move(headers), decided);
         }
         const bool generates = request.path == "/v1/chat/completions" || request.path == "/v1/completions";
         const std::int64_t answer =
@@ -327,23 +342,22 @@ void AccountAdmission::admit(const http::ServerRequest& request, std::function<v
         const std::int64_t completion = generates ? answer * facts->choices : 0;
         wanted = {1, prompt + completion, cost_of(plan, prompt, completion)};
     }
-    quota_->reserve(caller->account->id, limits_of(*caller->account), wanted,
-                    [this, self = self_.lock(), caller, start, event = std::move(event),
-                     decided = std::move(decided)](QuotaAnswer answer) mutable {
-                        http::Headers fields;
-                        add_states(fields, answer.states);
-                        if (answer.refused) {
-                            const api::ApiError error = quota_error(*answer.refused, fields);
-                            return refuse(error, std::move(event), std::move(fields), decided);
-                        }
-                        admitted_.fetch_add(1);
-                        decided({std::make_shared<AccountTicket>(self, caller, std::move(answer.reservation),
-                                                                 std::move(event), start),
-                                 std::nullopt, std::move(fields)});
-                    });
+    quota_->reserve(
+        caller->account->id, limits_of(*caller->account), wanted,
+        [this, ticket = std::move(ticket), decided = std::move(decided)](QuotaAnswer answer) mutable {
+            http::Headers fields;
+            add_states(fields, answer.states);
+            if (answer.refused) {
+                const api::ApiError error = quota_error(*answer.refused, fields);
+                return refuse(error, ticket->event(), std::move(fields), decided);
+            }
+            admitted_.fetch_add(1, std::memory_order_relaxed);
+            ticket->admit(std::move(answer.reservation));
+            decided({std::move(ticket), std::nullopt, std::move(fields)});
+        });
 }
 
-void AccountAdmission::settle(const Charge& charge, store::Event event) {
+void AccountAdmission::settle(const Charge& charge, store::Event& event) {
     const std::int64_t tokens = charge.use.prompt_tokens + charge.use.completion_tokens;
     // What reads only (GET) reserves nothing, and counts for nothing.
     const std::int64_t requests = event.method == "POST" ? 1 : 0;
@@ -356,7 +370,7 @@ void AccountAdmission::settle(const Charge& charge, store::Event event) {
     event.completion_tokens = charge.use.completion_tokens;
     event.reasoning_tokens = charge.use.reasoning_tokens;
     event.cost = charge.cost;
-    events_->add(std::move(event));
+    events_->add(event);
 }
 
 std::string AccountAdmission::metrics() const {

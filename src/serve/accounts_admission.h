@@ -49,14 +49,15 @@ class AccountAdmission : public Admission {
         TokenUse use;
         std::int64_t cost = 0;
     };
-    void settle(const Charge& charge, store::Event event);
+    // Completes the event, and logs it.
+    void settle(const Charge& charge, store::Event& event);
 
   private:
     AccountAdmission() = default;
     std::optional<api::ApiError> check(const std::shared_ptr<const Caller>& caller, bool has_key,
                                        http::Headers& headers) const;
-    store::Event event_of(const http::ServerRequest& request, const Caller* caller);
-    void refuse(const api::ApiError& error, store::Event event, http::Headers headers,
+    void describe(store::Event& event, const http::ServerRequest& request, const Caller* caller);
+    void refuse(const api::ApiError& error, store::Event& event, http::Headers headers,
                 const std::function<void(Admitted)>& decided);
 
     std::unique_ptr<AccountDirectory> directory_;

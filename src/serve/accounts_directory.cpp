@@ -1,6 +1,9 @@
 #include "serve/accounts_directory.h"
 
+#include <sodium.h>
+
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -56,9 +59,41 @@ bool AccountDirectory::is_stale() const {
     return base::monotonic_seconds() - last_answer_ > options_.stale_seconds;
 }
 
+std::uint64_t AccountDirectory::next_number() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
+// Clients send one key again and again, and BLAKE2b of it is the dearer of the two hashes. What is kept is
+// neither the key nor anything that tells it: 128 bits of SipHash under a key that this process made up,
+// which nobody outside can aim at.
+store::IdentityHash AccountDirectory::hash_of(std::string_view key) const {
+    using Tag = std::array<unsigned char, crypto_shorthash_siphashx24_BYTES>;
+    using SipKey = std::array<unsigned char, crypto_shorthash_siphashx24_KEYBYTES>;
+    struct Known {
+        std::uint64_t directory = 0;
+        Tag tag{};
+        store::IdentityHash hash{};
+    };
+    static const SipKey sip_key = [] {
+        SipKey made{};
+        randombytes_buf(made.data(), made.size());
+        return made;
+    }();
+    thread_local std::array<Known, 256> all;
+    Tag tag{};
+    crypto_shorthash_siphashx24(tag.data(), reinterpret_cast<const unsigned char*>(key.data()), key.size(),
+                                sip_key.data());
+    Known& known = all[tag[0]];
+    if (known.directory == number_ && sodium_memcmp(known.tag.data(), tag.data(), tag.size()) == 0)
+        return known.hash;
+    known = {number_, tag, secret_.hash("key", key)};
+    return known.hash;
+}
+
 std::shared_ptr<const Caller> AccountDirectory::find(std::string_view key) const {
-    const store::IdentityHash hash = secret_.hash("key", key);
-    const std::string id(store::key_id(key));
+    const store::IdentityHash hash = hash_of(key);
+    const std::string_view id = store::key_id(key);
     const std::shared_lock lock(mutex_);
     const auto found = keys_.find(id);
     // An unknown key is compared too: the answer takes as long.
@@ -180,15 +215,35 @@ void AccountDirectory::apply(store::Changes changes) {
 }
 
 void AccountDirectory::saw(const std::string& account, std::string_view kind, const store::ShortHash& hash) {
+    const std::int64_t time = now();
+    // Mostly the one that this thread has seen a moment ago; those who share a place only take turns in it.
+    struct Known {
+        std::uint64_t directory = 0;
+        std::int64_t when = 0;
+        store::ShortHash hash{};
+        std::string who;
+    };
+    thread_local std::array<Known, 256> all;
+    Known& known = all[hash[0]];
+    if (known.directory == number_ && time - known.when < again_seconds && known.hash == hash &&
+        known.who.size() == account.size() + kind.size() && known.who.starts_with(account) &&
+        known.who.ends_with(kind)) {
+        return;
+    }
     std::string name = account;
     name += kind;
+    const std::string who = name;
     name.append(reinterpret_cast<const char*>(hash.data()), hash.size());
-    const std::int64_t time = now();
     const std::lock_guard lock(seen_mutex_);
     if (seen_.size() >= max_seen) seen_.clear();
     std::int64_t& last = seen_[name];
-    if (time - last < again_seconds || unwritten_.size() >= max_unwritten) return;
+    if (time - last < again_seconds) {
+        known = {number_, last, hash, who};
+        return;
+    }
+    if (unwritten_.size() >= max_unwritten) return;
     last = time;
+    known = {number_, time, hash, who};
     unwritten_.push_back({account, std::string(kind), base::to_hex(hash), time});
 }
 

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,6 +47,12 @@ struct Caller {
     store::ShortHash key_hash{};
 };
 
+// Texts looked up without making a string of them.
+struct TextHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+
 store::ShortHash short_hash(const store::Secret& secret, std::string_view purpose, std::string_view text);
 
 class AccountDirectory {
@@ -81,7 +88,12 @@ class AccountDirectory {
         std::shared_ptr<const Caller> caller;
     };
     AccountDirectory(std::unique_ptr<store::Database> database, store::Secret secret, Options options)
-        : options_(options), secret_(std::move(secret)), database_(std::move(database)) {}
+        : options_(options),
+          number_(next_number()),
+          secret_(std::move(secret)),
+          database_(std::move(database)) {}
+    static std::uint64_t next_number();
+    [[nodiscard]] store::IdentityHash hash_of(std::string_view key) const;
     Status poll();
     Status count_verdicts();
     void apply(store::Changes changes);
@@ -89,6 +101,7 @@ class AccountDirectory {
     void run();
 
     Options options_;
+    std::uint64_t number_;  // of this directory among all of the program, for what threads remember
     store::Secret secret_;
     std::unique_ptr<store::Database> database_;
     std::unique_ptr<store::Accounts> accounts_;
@@ -102,7 +115,7 @@ class AccountDirectory {
     std::map<std::string, std::int64_t> verdicts_;
     std::int64_t trail_read_ = 0;  // entries
     std::unordered_map<std::string, std::shared_ptr<const AccountView>> views_;
-    std::unordered_map<std::string, KeyEntry> keys_;
+    std::unordered_map<std::string, KeyEntry, TextHash, std::equal_to<>> keys_;
     std::string newest_terms_;
 
     struct Seen {

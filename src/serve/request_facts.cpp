@@ -79,6 +79,7 @@ api::ApiResult<RequestFacts> read_facts(std::string_view body, const guard::Sket
     }
     RequestFacts facts;
     std::vector<std::string_view> names;
+    names.reserve(16);
     for (const auto& [name, value] : object) {
         if (std::find(names.begin(), names.end(), name) != names.end()) {
             api::ApiError error = bad_body(fmt::format("The field '{}' is given twice.", name));
