@@ -389,10 +389,10 @@ std::string AccountAdmission::metrics() const {
     }
     const GuardCounts guard = directory_->guard_counts();
     out += fmt::format(
-        "# HELP retort:guard_verdicts_total Verdicts of the guard in the store's trail, by level.\n"
+        "# HELP retort:guard_verdicts_total Verdicts of the guard in the store's trail.\n"
         "# TYPE retort:guard_verdicts_total counter\n");
     for (const auto& [level, count] : guard.verdicts)
-        out += fmt::format("retort:guard_verdicts_total{{level=\"{}\"}} {}\n", level, count);
+        out += fmt::format("retort:guard_verdicts_total{{verdict=\"{}\"}} {}\n", level, count);
     out += fmt::format(
         "# HELP retort:guard_marked_accounts Accounts with a verdict that stands.\n"
         "# TYPE retort:guard_marked_accounts gauge\nretort:guard_marked_accounts {}\n",

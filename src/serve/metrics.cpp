@@ -45,11 +45,6 @@ Metrics::Metrics()
       request_latency(long_bounds),
       queue_time(long_bounds) {}
 
-void Metrics::count_verdict(const std::string& verdict) {
-    const std::lock_guard lock(mutex_);
-    ++verdicts_[verdict];
-}
-
 std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     const generate::EngineStatistics none;
     const generate::EngineStatistics& now = statistics != nullptr ? *statistics : none;
@@ -79,13 +74,6 @@ std::string Metrics::text(const generate::EngineStatistics* statistics) const {
     inter_token_latency.write(out, "inter_token_latency_seconds", "From one token of an answer to the next.");
     request_latency.write(out, "e2e_request_latency_seconds", "From the request to the end of its answer.");
     queue_time.write(out, "request_queue_time_seconds", "From the request to a slot of the engine.");
-    out +=
-        "# HELP retort:guard_verdicts_total Requests the guard decided about, by verdict.\n"
-        "# TYPE retort:guard_verdicts_total counter\n";
-    const std::lock_guard lock(mutex_);
-    for (const auto& [verdict, count] : verdicts_) {
-        out += fmt::format("retort:guard_verdicts_total{{verdict=\"{}\"}} {}\n", verdict, count);
-    }
     return out;
 }
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <span>
 #include <string>
@@ -41,16 +40,12 @@ class Metrics {
     Histogram inter_token_latency;
     Histogram request_latency;
     Histogram queue_time;
-    // What the guard decided about a request, by name.
-    void count_verdict(const std::string& verdict);
 
     // Prometheus' text format; `statistics` is null while no model is loaded.
     [[nodiscard]] std::string text(const generate::EngineStatistics* statistics) const;
 
   private:
     std::array<std::atomic<std::uint64_t>, 6> outcomes_{};
-    mutable std::mutex mutex_;
-    std::map<std::string, std::uint64_t> verdicts_;
 };
 
 }  // namespace retort::serve

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <charconv>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <span>
@@ -306,6 +307,7 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         balancer_->succeeded(*peer_);
         begun_ = true;
         if (ticket_) ticket_->began();
+        tell_time(answer_headers_);
         answer_headers_.set("Cache-Control", "no-cache");
         answer_headers_.set("X-Accel-Buffering", "no");
         writer_->begin_stream(status, answer_headers_);
@@ -363,6 +365,7 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         if (!overloaded) balancer_->succeeded(*peer_);
         std::string body = answer_->whole(std::move(body_));
         if (ticket_) ticket_->began();
+        tell_time(answer_headers_);
         settle(status_ < 400 ? RequestEnd::finished : RequestEnd::failed, status_);
         writer_->send(status_, std::move(answer_headers_), std::move(body));
     }
@@ -382,7 +385,14 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         settle(RequestEnd::failed, error.status);
         headers_.set("Content-Type", "application/json");
         headers_.set("Retry-After", "1");
+        tell_time(headers_);
         writer_->send(error.status, headers_, api::write_error(error));
+    }
+
+    // From the request to the answer's first byte, as the routes with a model of their own say it.
+    void tell_time(http::Headers& headers) const {
+        headers.set("openai-processing-ms",
+                    std::to_string(std::lround((base::monotonic_seconds() - start_) * 1000)));
     }
 
     void settle(RequestEnd how, int status) {
@@ -411,6 +421,7 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
     std::shared_ptr<Ticket> ticket_;
     std::optional<UpstreamAnswer> answer_;
     std::shared_ptr<http::AsyncCall> call_;
+    double start_ = base::monotonic_seconds();
     std::vector<Peer*> tried_;
     Peer* peer_ = nullptr;
     http::Headers answer_headers_;

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import unittest
+import urllib.request
 
 from harness import E2eTest, main, wait_until
 from postgres import Postgres, find_bin
@@ -168,16 +169,18 @@ class AccountsTest(E2eTest):
     def test_the_proxy_counts_whole_answers_and_streams(self):
         key = self.make_key(reasoning="summarised")
         server = self.proxy()
-        status, body, _ = self.ask(server.port, key)
+        status, body, answered = self.ask(server.port, key)
         self.assertEqual(status, 200, body)
         message = json.loads(body)["choices"][0]["message"]
         self.assertEqual(message["reasoning_content"], "It is easy. … So hi.")
+        self.assertRegex(answered["openai-processing-ms"], r"^\d+$")
         sent, headers = self.upstream.bodies[0]
         self.assertNotIn(key, json.dumps(headers))
         self.assertNotIn("stream_options", sent)
         # The usage event is asked for by the proxy, and kept from a client that has not asked.
-        status, body, _ = self.ask(server.port, key, stream=True)
+        status, body, answered = self.ask(server.port, key, stream=True)
         self.assertEqual((status, body.count("data: ")), (200, TOKENS - 3 + 1), body)
+        self.assertRegex(answered["openai-processing-ms"], r"^\d+$")
         self.assertTrue(self.upstream.bodies[1][0]["stream_options"]["include_usage"])
         status, body, _ = self.ask(server.port, key, stream=True, stream_options={"include_usage": True})
         self.assertEqual(body.count("data: "), TOKENS - 3 + 2, body)
@@ -191,6 +194,11 @@ class AccountsTest(E2eTest):
         self.assertTrue(wait_until(lambda: self.used("tokens") > 3 * TOKENS))
         self.assertLess(self.used("tokens"), 3 * TOKENS + 150)
         self.assertEqual(self.ask(server.port, "wrong")[0], 401)
+        # Prometheus takes each family once.
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers={"Authorization": f"Bearer {key}"})
+        families = [line.split()[2] for line in urllib.request.urlopen(request, timeout=30).read().decode().splitlines() if line.startswith("# TYPE")]
+        self.assertEqual(len(families), len(set(families)), families)
+        self.assertIn("retort:guard_verdicts_total", families)
         self.keys("revoke", self.key_id)
         self.assertTrue(wait_until(lambda: self.ask(server.port, key)[0] == 401))
         server.terminate()
