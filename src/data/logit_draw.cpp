@@ -57,9 +57,11 @@ void draw_samples(float* logits, std::int64_t vocab, double temperature, std::in
         blocks.push_back(sum_of(logits + at, std::min(block, vocab - at)));
         total += blocks.back();
     }
+    // One from each of N equal shares of the mass: in expectation an id gets N·p, as from independent draws,
+    // and its count strays from that only by the shares that it has a part of.
     std::vector<double> points(static_cast<std::size_t>(draws));
-    for (double& point : points) point = random.uniform() * total;
-    std::sort(points.begin(), points.end());
+    for (std::size_t i = 0; i < points.size(); ++i)
+        points[i] = (static_cast<double>(i) + random.uniform()) / static_cast<double>(draws) * total;
     std::vector<std::pair<std::int32_t, std::int32_t>> counts;  // (−count, id)
     std::size_t b = 0;
     double before = 0;

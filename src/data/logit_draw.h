@@ -9,7 +9,7 @@
 namespace retort::data {
 
 // Appends one token's entries. logits (vocab) are overwritten as scratch.
-// N draws from softmax(logits/T) with replacement: values are counts/N, with p's entropy beside them.
+// N stratified draws from softmax(logits/T): values are counts/N, with p's entropy beside them.
 void draw_samples(float* logits, std::int64_t vocab, double temperature, std::int64_t draws,
                   base::RandomStream& random, TokenEntries& entries);
 // The `count` largest of softmax(logits/T), of equal ones those of lower id, and the mass of all others.

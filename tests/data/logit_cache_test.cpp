@@ -257,9 +257,11 @@ TEST(LogitCache, bounds_what_its_tails_hide) {
     }
 }
 
-// 10,000 caches of one token, N = 50: the mean gradient is that of the whole distribution. A coordinate
-// block's draws are binomial, so its z-value is standard normal: of 20 blocks none passes 4.2 by chance (p =
-// 5e-4 for all), and their squares add up to a chi-square of 19 degrees (99.9 %: 43.8; 0.1 %: 5.4).
+// 10,000 caches of one token, N = 50: the mean gradient is that of the whole distribution. There is a draw in
+// each of 50 shares of the mass, taken in order of id, so that of a block of ids only the draws at its two
+// ends are left to chance, and its variance is known. Of 20 blocks' z-values none passes 4.2 by chance (p =
+// 5e-4 for all). The ends that have a share to themselves are independent, and the squares of their z-values
+// add up to a chi-square (within its 0.1 and 99.9 %).
 TEST(LogitDraw, gradients_are_unbiased) {
     const std::int64_t vocab = 200;
     constexpr int caches = 10000;
@@ -293,8 +295,13 @@ TEST(LogitDraw, gradients_are_unbiased) {
     std::vector<double> p(teacher.begin(), teacher.end());
     double sum = 0;
     for (double& x : p) sum += x = std::exp(x);
-    double chi_square = 0;
     double largest = 0;
+    double chi_square = 0;
+    double degrees = 0;
+    double independent = 0;  // the sum of squares if the draws knew nothing of shares
+    double left = 0;         // mass before the block, in shares
+    double gap_before = 0;
+    double last_share = -1;
     for (std::size_t b = 0; b < blocks; ++b) {
         double gap = 0;
         double mass = 0;
@@ -302,15 +309,35 @@ TEST(LogitDraw, gradients_are_unbiased) {
             gap += mean[i] - expected[i];
             mass += p[i] / sum;
         }
-        const double z = gap / std::sqrt(mass * (1 - mass) / (50.0 * caches));
+        const double right = b + 1 == blocks ? 50.0 : left + 50 * mass;
+        const auto end_variance = [](double at) { return (at - std::floor(at)) * (1 - at + std::floor(at)); };
+        const bool in_one_share = std::floor(left) == std::floor(right);
+        const double variance =
+            in_one_share ? (right - left) * (1 - right + left) : end_variance(left) + end_variance(right);
+        const double z = 50 * gap / std::sqrt(variance / caches);
         EXPECT_LT(std::abs(z), 4.2) << "block " << b;
         largest = std::max(largest, std::abs(z));
-        chi_square += z * z * (1 - mass);
+        independent += gap * gap / (mass / (50.0 * caches));
+        gap_before += gap;
+        if (b + 1 < blocks && std::floor(right) != last_share) {
+            chi_square += std::pow(50 * gap_before, 2) / (end_variance(right) / caches);
+            ++degrees;
+        }
+        last_share = std::floor(right);
+        left = right;
     }
+    const auto quantile = [&](double normal) {  // Wilson and Hilferty's
+        return degrees * std::pow(1 - 2 / (9 * degrees) + normal * std::sqrt(2 / (9 * degrees)), 3);
+    };
+    EXPECT_GE(degrees, 10);
+    EXPECT_GT(chi_square, quantile(-3.09));
+    EXPECT_LT(chi_square, quantile(3.09));
+    // Independent draws have 19 on average; below 5.4 in one case of a thousand.
+    EXPECT_LT(independent, 5.4);
+    RecordProperty("degrees", std::to_string(degrees));
+    RecordProperty("independent_draws_would_have_19", std::to_string(independent));
     RecordProperty("largest_z", std::to_string(largest));
     RecordProperty("chi_square", std::to_string(chi_square));
-    EXPECT_GT(chi_square, 5.4);
-    EXPECT_LT(chi_square, 43.8);
     // The value's deviation over draws is about that of log q, 2 nats, over √(50·10,000); f16 rounds H at
     // 1e-3.
     EXPECT_NEAR(value, dense.divergence, 5 * 2 / std::sqrt(50.0 * caches) + 2e-3);

@@ -44,8 +44,10 @@ def main():
         return
     with tempfile.TemporaryDirectory(prefix="retort-reasoning-") as folder:
         run = pathlib.Path(folder) / "run"
-        done = subprocess.run([RETORT, "run", str(SOURCE / "recipes/reasoning-short.toml"), "--folder", str(run), "-q"],
-                              capture_output=True, text=True, env=clean_environment(OMP_WAIT_POLICY="passive"), timeout=850)
+        # One thread: two that sleep between a small model's short parallel regions (OMP_WAIT_POLICY=passive) are slower than
+        # one (22,000 tokens a second in training, one 34,000), and two that spin starve what runs beside (53,000 when idle).
+        done = subprocess.run([RETORT, "run", str(SOURCE / "recipes/reasoning-short.toml"), "--folder", str(run), "-q",
+                               "--threads", "1"], capture_output=True, text=True, env=clean_environment(), timeout=850)
         need(done.returncode == 0, f"exit status {done.returncode}\n{done.stderr[-3000:]}")
         report = run / "curate/report.json"
         curated = json.loads(report.read_text())
