@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 using formats::Json;
 
 constexpr std::string_view journal_name = "logits.journal";
-constexpr std::int64_t version = 1;
+constexpr std::int64_t version = 2;
 constexpr std::size_t most_id_bytes = 255;
 constexpr std::size_t frame_header = 12;  // of the journal: length and checksum
 

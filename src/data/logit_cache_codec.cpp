@@ -79,19 +79,24 @@ Status decode_samples(const CacheHeader& header, Reader& reader, std::size_t kep
     const std::size_t repeated = reader.byte();
     if (kept == 0 || repeated > kept) return damaged(token, "no draws, or more repeated ids than ids");
     for (std::size_t i = 0; i < kept; ++i) entries.ids.push_back(reader.id(header.vocab_size));
-    std::int64_t drawn = 0;
-    for (std::size_t i = 0; i < kept; ++i) {
-        const std::int64_t count = i < repeated ? reader.byte() : 1;
-        if (i < repeated && count < 2) return damaged(token, "an id that was repeated counts less than 2");
-        drawn += count;
-        entries.values.push_back(static_cast<float>(count) / static_cast<float>(header.count));
+    std::vector<std::int64_t> counts(kept, 1);
+    std::int64_t others = static_cast<std::int64_t>(kept) - 1;
+    for (std::size_t i = 1; i < repeated; ++i) {
+        counts[i] = reader.byte();
+        if (counts[i] < 2) return damaged(token, "an id that was repeated counts less than 2");
+        others += counts[i] - 1;
     }
+    if (repeated > 0) counts[0] = header.count - others;
+    for (const std::int64_t count : counts)
+        entries.values.push_back(static_cast<float>(count) / static_cast<float>(header.count));
     entries.entropies.push_back(tensor::f16_to_f32(reader.u16()));
     entries.tails.push_back(0.0F);
     if (reader.ran_out()) return {};
     if (!std::isfinite(entries.entropies.back())) return damaged(token, "its entropy is not a number");
-    if (drawn != header.count) {
-        return damaged(token, fmt::format("{} draws, not {}", drawn, header.count));
+    // The first count is what the others leave of N.
+    const std::int64_t least = repeated > 1 ? counts[1] : repeated == 1 ? 2 : 1;
+    if (counts[0] < least || others + counts[0] != header.count) {
+        return damaged(token, fmt::format("{} draws beside its first id's, of {}", others, header.count));
     }
     return {};
 }
@@ -143,6 +148,7 @@ std::string encode_entries(const CacheHeader& header, const TokenEntries& entrie
             if (count > 1) counts.push_back(static_cast<char>(count));  // descending: the ones come last
         }
         bytes.push_back(static_cast<char>(counts.size()));
+        if (!counts.empty()) counts.erase(0, 1);  // what the others leave of N
         for (std::size_t i = begin; i < end; ++i) put_id(bytes, entries.ids[i], header.vocab_size);
         bytes += counts;
         put_u16(bytes, tensor::f32_to_f16(entries.entropies[t]));
