@@ -104,7 +104,14 @@ TEST(Server, answers_over_one_kept_connection) {
 
 // Answers that leave at once must not call each other deeper and deeper.
 TEST(Server, answers_thousands_of_pipelined_requests) {
-    const auto server = start(answer_plainly);
+    std::atomic<int> deepest{0};
+    const auto server =
+        start([&](const ServerRequest& request, const std::shared_ptr<ResponseWriter>& writer) {
+            thread_local int depth = 0;
+            deepest = std::max(deepest.load(), ++depth);
+            answer_plainly(request, writer);
+            --depth;
+        });
     const Raw raw(server->port());
     constexpr int count = 5000;
     std::string all;
@@ -119,6 +126,7 @@ TEST(Server, answers_thousands_of_pipelined_requests) {
         ASSERT_NE(at, std::string::npos) << i;
     }
     EXPECT_TRUE(heard.ends_with("GET /last  <closed>")) << heard.substr(heard.size() - 100);
+    EXPECT_EQ(deepest, 1);
 }
 
 TEST(Server, answers_pipelined_requests_in_order_and_obeys_connection_close) {
