@@ -3,6 +3,8 @@
 // Knows no model.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -27,6 +29,10 @@ struct Bundle {
 
     [[nodiscard]] std::filesystem::path evidence_file(std::string_view test) const {
         return folder / "evidence" / (std::string(test) + ".json");
+    }
+    // The same test on the plan's control model number `control`.
+    [[nodiscard]] std::filesystem::path control_file(std::size_t control, std::string_view test) const {
+        return evidence_file(fmt::format("model-{}.{}", control, test));
     }
 };
 

@@ -97,6 +97,19 @@ Result<Calibration> calibrate(const Bundle& bundle) {
         RETORT_TRY(TestCalibration one, calibrate_evidence(evidence, bundle.plan.calibration_trials, seed));
         out.tests.push_back(std::move(one));
     }
+    for (std::size_t c = 0; c < bundle.plan.controls.size(); ++c) {
+        double least = 0;
+        for (const std::string& test : bundle.plan.tests) {
+            RETORT_TRY(const Json evidence, formats::read_json_file(bundle.control_file(c, test)));
+            RETORT_TRY(const TestResult found, test_evidence(evidence));
+            least = std::min(least, found.log_p);
+        }
+        out.checks.push_back(
+            line(fmt::format("the tests do not find control model {}", c + 1),
+                 std::min(1.0, std::exp(least) * static_cast<double>(bundle.plan.tests.size())),
+                 fmt::format("{} cannot have seen the answers, and a test gives it ln p {:.1f}",
+                             bundle.plan.controls[c], least)));
+    }
     const std::filesystem::path control = bundle.evidence_file("control");
     std::error_code error;
     if (std::filesystem::exists(control, error)) {

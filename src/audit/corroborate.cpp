@@ -1,6 +1,8 @@
 #include "audit/corroborate.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <cmath>
 #include <set>
 
@@ -55,6 +57,51 @@ double min_k_plus_plus(const std::vector<AnswerView>& views) {
     return texts > 0 ? total / texts : 0;
 }
 
+// The share of first choices that are what the logged answer says there.
+std::string agreement(std::span<const QuestionAndAnswer> texts, const std::vector<AnswerView>& views) {
+    std::int64_t agree = 0;
+    std::int64_t places = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        for (const TokenView& token : views[i]) {
+            if (token.first_choice.empty()) continue;
+            ++places;
+            agree += texts[i].answer.compare(static_cast<std::size_t>(token.offset),
+                                             token.first_choice.size(), token.first_choice) == 0;
+        }
+    }
+    return fmt::format("{:.4f} of {}",
+                       places > 0 ? static_cast<double>(agree) / static_cast<double>(places) : 0, places);
+}
+
+constexpr std::array<std::string_view, 5> who_are_you{"Who are you?", "What is your name?",
+                                                      "Which model are you?", "Who made you?",
+                                                      "Tell me which language model I am talking to."};
+constexpr std::size_t times_asked = 8;
+
+std::string lower_case(std::string text) {
+    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return text;
+}
+
+Result<std::string> self_identification(const GatherInput& input) {
+    std::vector<Question> questions;
+    for (std::size_t i = 0; i < times_asked * who_are_you.size(); ++i) {
+        Question question;
+        question.messages =
+            Json::array({{{"role", "user"}, {"content", who_are_you[i % who_are_you.size()]}}});
+        questions.push_back(std::move(question));
+    }
+    AnswerOptions options;
+    options.temperature = input.settings.temperature;
+    options.seed = input.settings.seed;
+    RETORT_TRY(const std::vector<std::string> answers, input.suspect->answer(questions, options, {}));
+    const std::string name = lower_case(input.teacher_name);
+    const auto named = std::count_if(answers.begin(), answers.end(), [&](const std::string& answer) {
+        return lower_case(answer).find(name) != std::string::npos;
+    });
+    return fmt::format("{} of {}", named, answers.size());
+}
+
 std::uint64_t hash_of(std::span<const std::int32_t> tokens) {
     return base::xxh3_64(std::as_bytes(tokens));
 }
@@ -64,6 +111,10 @@ std::uint64_t hash_of(std::span<const std::int32_t> tokens) {
 Result<Json> corroborate(const GatherInput& input) {
     const std::vector<QuestionAndAnswer> texts = logged(input);
     Json out = Json::object();
+    if (!input.teacher_name.empty()) {
+        RETORT_TRY(const std::string named, self_identification(input));
+        out[fmt::format("answers to \"Who are you?\" and the like that name {}", input.teacher_name)] = named;
+    }
     if (texts.empty()) return out;
     std::set<std::uint64_t> passages;
     for (const QuestionAndAnswer& text : texts) {
@@ -92,24 +143,14 @@ Result<Json> corroborate(const GatherInput& input) {
         fmt::format("{} of {}", hits, answers.size());
     if (input.suspect->access() == Access::text) return out;
     RETORT_TRY(const std::vector<AnswerView> views, input.suspect->view(texts, {}));
-    std::int64_t agree = 0;
-    std::int64_t places = 0;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        for (const TokenView& token : views[i]) {
-            if (token.first_choice.empty()) continue;
-            ++places;
-            agree += texts[i].answer.compare(static_cast<std::size_t>(token.offset),
-                                             token.first_choice.size(), token.first_choice) == 0;
-        }
-    }
-    out["first choices that are the logged answer's"] = fmt::format(
-        "{:.4f} of {}", places > 0 ? static_cast<double>(agree) / static_cast<double>(places) : 0, places);
+    out["first choices that are the logged answer's"] = agreement(texts, views);
     out["mean log-likelihood of a token of the logged answers"] = fmt::format("{:.4f}", mean_logprob(views));
     if (input.suspect->access() == Access::weights) {
         out["Min-K%++ (K = 20) of the logged answers"] = fmt::format("{:.4f}", min_k_plus_plus(views));
     }
     if (input.reference != nullptr) {
         RETORT_TRY(const std::vector<AnswerView> other, input.reference->view(texts, {}));
+        out["the same first choices of the reference"] = agreement(texts, other);
         out["the same likelihood by the reference"] = fmt::format("{:.4f}", mean_logprob(other));
         out["the same Min-K%++ of the reference"] = fmt::format("{:.4f}", min_k_plus_plus(other));
     }

@@ -5,9 +5,9 @@
 
 namespace retort::audit {
 
-// Agreement of the suspect's first choices with the logged answers, its likelihood of them beside a
-// reference's, Min-K%++ (weights), and passages of 50 teacher's tokens that its own answers share with logged
-// ones.
+// Agreement of the suspect's first choices with the logged answers and its likelihood of them, beside a
+// reference's, Min-K%++ (weights), passages of 50 teacher's tokens that its own answers share with logged
+// ones, and how often it says that it is the teacher.
 Result<Json> corroborate(const GatherInput& input);
 
 }  // namespace retort::audit

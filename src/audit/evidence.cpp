@@ -29,7 +29,7 @@ constexpr auto tests = std::to_array<TestInfo>({
     {"radioactivity-open", "Radioactivity of what the suspect would write next", Access::logprobs,
      "the key is independent of the suspect: the marks of its first choices are chance",
      "the exact tail of the scheme's score over distinct windows and tokens"},
-    {"canary", "Canaries among decoys", Access::logprobs,
+    {"canary", "Canaries among decoys", Access::text,
      "no canary's string was seen: the planted one is as likely as any decoy drawn alike",
      "ranks among the decoys, multiplied over canaries (Fisher)"},
     {"green-mass", "Green mass of the suspect's whole distribution", Access::weights,
@@ -165,6 +165,15 @@ Result<TestResult> test_pairs(const Json& evidence) {
         out.effect = "mean score of a token";
         out.estimate = mean_interval(scores);
         out.null_value = found.expected / n;
+    }
+    const Json* stopping = formats::json_find(evidence, "stopping");
+    if (stopping != nullptr && stopping->is_boolean() && stopping->get<bool>()) {
+        stats::BettingMartingale bettor = bettor_against(keyed.scheme);
+        for (const watermark::Pair& pair : pairs) bettor.observe(bet_outcome(keyed.scheme, keyed.key, pair));
+        out.stopping = true;
+        out.log_p = bettor.log_p();
+        out.log_p_beyond = out.log_p;
+        out.effect += " (asked until it was enough, which the interval does not allow for)";
     }
     return out;
 }
@@ -388,6 +397,28 @@ Result<const TestInfo*> find_test(std::string_view name) {
     return fail(ErrorCode::invalid_argument, "test \"{}\" is not known; there are {}", name, known);
 }
 
+double bet_outcome(const watermark::Scheme& scheme, const watermark::Subkey& key,
+                   const watermark::Pair& pair) {
+    const double score = watermark::pair_score(scheme, key, pair);
+    switch (scheme.kind) {
+        case watermark::SchemeKind::red_green:
+            return score;
+        case watermark::SchemeKind::gumbel:
+            return -std::expm1(-score);  // r, uniform
+        case watermark::SchemeKind::tournament:
+            break;
+    }
+    double most = 0;
+    for (std::int64_t layer = 0; layer < scheme.layers; ++layer) {
+        most += static_cast<double>(watermark::layer_weight(scheme, layer));
+    }
+    return score / most;
+}
+
+stats::BettingMartingale bettor_against(const watermark::Scheme& scheme) {
+    return stats::BettingMartingale(scheme.kind == watermark::SchemeKind::red_green ? scheme.gamma : 0.5);
+}
+
 Result<std::vector<double>> twin_differences(const Json& evidence) {
     RETORT_TRY(const Json* pairs, array_of(evidence, "pairs"));
     std::vector<double> out;
@@ -464,14 +495,16 @@ Result<watermark::Scheme> parse_scheme(const Json& json) {
 }
 
 Json write_result(const TestResult& result) {
-    return {{"test", result.test},
-            {"n", result.n},
-            {"statistic", result.statistic},
-            {"expected", result.expected},
-            {"log_p", result.log_p},
-            {"effect", result.effect},
-            {"estimate", {result.estimate.value, result.estimate.low, result.estimate.high}},
-            {"null_value", result.null_value}};
+    Json out{{"test", result.test},
+             {"n", result.n},
+             {"statistic", result.statistic},
+             {"expected", result.expected},
+             {"log_p", result.log_p},
+             {"effect", result.effect},
+             {"estimate", {result.estimate.value, result.estimate.low, result.estimate.high}},
+             {"null_value", result.null_value}};
+    if (result.stopping) out["stopping"] = true;
+    return out;
 }
 
 Json write_pairs(std::span<const watermark::Pair> pairs) {

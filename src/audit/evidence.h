@@ -11,6 +11,7 @@
 #include "audit/suspect.h"
 #include "base/result.h"
 #include "formats/json.h"
+#include "stats/e_values.h"
 #include "stats/estimate.h"
 #include "watermark/detect.h"
 
@@ -39,7 +40,14 @@ struct TestResult {
     std::string effect;       // what is estimated, in words
     stats::Estimate estimate;
     double null_value = 0;  // of the estimate
+    bool stopping = false;  // asked until it was enough: p is the inverse of a bettor's greatest wealth
 };
+
+// What a bettor sees of a pair, in [0, 1], and who bets against the null: pairs in the order in which they
+// were found, so that the wealth is a martingale whenever the asking ends.
+double bet_outcome(const watermark::Scheme& scheme, const watermark::Subkey& key,
+                   const watermark::Pair& pair);
+stats::BettingMartingale bettor_against(const watermark::Scheme& scheme);
 
 // Refuses evidence that a test must not be run on: a pair counted twice, another test's members, numbers that
 // are none.

@@ -151,6 +151,9 @@ Result<std::vector<std::int32_t>> teacher_prompt(const GatherInput& input, const
     return encode_prompt(*input.teacher, prompt);
 }
 
+constexpr std::size_t asked_at_once = 50;
+constexpr std::size_t answers_to_a_canary = 20;
+
 Result<Json> gather_closed(const GatherInput& input) {
     RETORT_CHECK(need_marks(input));
     const std::vector<QuestionAndAnswer> served = marked_texts(input);
@@ -162,20 +165,37 @@ Result<Json> gather_closed(const GatherInput& input) {
     for (std::int64_t i = 0; i < input.settings.answers; ++i) {
         questions.push_back(served[static_cast<std::size_t>(i) % served.size()].question);
     }
-    AnswerOptions options;
-    options.max_tokens = input.settings.answer_tokens;
-    options.temperature = input.settings.temperature;
-    options.seed = input.settings.seed;
-    RETORT_TRY(const std::vector<std::string> answers,
-               input.suspect->answer(questions, options, input.progress));
     // Pairs that any of the prompts shows could be copied from there.
     for (std::size_t i = 0; i < std::min(questions.size(), served.size()); ++i) {
         RETORT_TRY(const std::vector<std::int32_t> prompt, teacher_prompt(input, questions[i]));
         book.exclude(prompt);
     }
-    for (const std::string& answer : answers) book.add(teacher_tokens(input, answer));
+    AnswerOptions options;
+    options.max_tokens = input.settings.answer_tokens;
+    options.temperature = input.settings.temperature;
+    options.seed = input.settings.seed;
+    const bool may_stop = input.settings.stop_log_wealth > 0;
+    const std::size_t at_once = may_stop ? asked_at_once : questions.size();
+    stats::BettingMartingale bettor = bettor_against(*input.scheme);
+    std::size_t asked = 0;
+    std::size_t betted = 0;
+    while (asked < questions.size()) {
+        const std::size_t count = std::min(at_once, questions.size() - asked);
+        RETORT_TRY(
+            const std::vector<std::string> answers,
+            input.suspect->answer(std::span(questions).subspan(asked, count), options, input.progress));
+        for (const std::string& answer : answers) book.add(teacher_tokens(input, answer));
+        asked += count;
+        options.seed += count;
+        if (!may_stop) continue;
+        for (; betted < book.pairs().size(); ++betted) {
+            bettor.observe(bet_outcome(*input.scheme, input.subkey, book.pairs()[betted]));
+        }
+        if (-bettor.log_p() >= input.settings.stop_log_wealth) break;
+    }
     Json out = keyed("radioactivity-closed", input);
-    out["answers"] = answers.size();
+    out["answers"] = asked;
+    if (may_stop) out["stopping"] = true;
     out["repeated"] = book.repeated();
     out["pairs"] = write_pairs(book.pairs());
     return out;
@@ -318,6 +338,38 @@ Result<Json> gather_mass(const GatherInput& input) {
     return out;
 }
 
+// By text alone: how many of the suspect's own answers hold each candidate.
+Result<Json> count_canaries(const GatherInput& input, Json list) {
+    std::vector<Question> questions;
+    std::vector<const escrow::Canary*> canaries;
+    for (const Json& item : list) {
+        for (const escrow::Canary& canary : input.canaries) {
+            if (canary.id != item["id"]) continue;
+            canaries.push_back(&canary);
+            Question question;
+            question.messages = Json::array({{{"role", "user"}, {"content", canary.prompt}}});
+            questions.insert(questions.end(), answers_to_a_canary, question);
+        }
+    }
+    AnswerOptions options;
+    options.max_tokens = input.settings.answer_tokens;
+    options.temperature = input.settings.temperature;
+    options.seed = input.settings.seed;
+    RETORT_TRY(const std::vector<std::string> answers,
+               input.suspect->answer(questions, options, input.progress));
+    for (std::size_t c = 0; c < canaries.size(); ++c) {
+        Json scores = Json::array();
+        for (const std::string& candidate : canaries[c]->candidates) {
+            scores.push_back(std::count_if(
+                answers.begin() + static_cast<std::ptrdiff_t>(c * answers_to_a_canary),
+                answers.begin() + static_cast<std::ptrdiff_t>((c + 1) * answers_to_a_canary),
+                [&](const std::string& answer) { return answer.find(candidate) != std::string::npos; }));
+        }
+        list[c]["scores"] = std::move(scores);
+    }
+    return Json{{"test", "canary"}, {"score", "own answers that hold it"}, {"canaries", std::move(list)}};
+}
+
 Result<Json> gather_canaries(const GatherInput& input) {
     std::set<std::string> served;
     for (const escrow::Record& record : input.records) {
@@ -335,6 +387,7 @@ Result<Json> gather_canaries(const GatherInput& input) {
         list.push_back({{"id", canary.id}, {"planted", canary.planted}});
     }
     if (list.empty()) return fail(ErrorCode::not_found, "no canary was served: none stands in the escrow");
+    if (input.suspect->access() == Access::text) return count_canaries(input, std::move(list));
     RETORT_TRY(const std::vector<AnswerView> views, input.suspect->view(texts, input.progress));
     std::size_t next = 0;
     for (Json& item : list) {

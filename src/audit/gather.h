@@ -1,5 +1,5 @@
-// Asks the suspect what a test needs, and writes it down as evidence. Knows no p-value: what is asked does
-// not depend on what came before.
+// Asks the suspect what a test needs, and writes it down as evidence. What is asked does not depend on what
+// came before; only where the plan says so does a bettor's wealth end the asking.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,8 @@ struct GatherSettings {
     std::int64_t answers = 1000;       // that it is asked to write
     std::int64_t answer_tokens = 128;  // of each
     double temperature = 1;
+    // radioactivity-closed: once a bettor's wealth reaches e to this, no more is asked; 0: all is.
+    double stop_log_wealth = 0;
     std::uint64_t seed = 1;
 };
 
@@ -35,6 +37,7 @@ struct GatherInput {
     watermark::Subkey subkey;
     std::string channel;  // records of others are no evidence for this key
     GatherSettings settings;
+    std::string teacher_name;  // corroboration: what the teacher says it is; empty: not asked
     OnProgress progress;
 };
 

@@ -1,8 +1,26 @@
 #include "audit/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace retort::audit {
+
+namespace {
+
+Result<std::vector<std::string>> strings_of(const Json& json, const char* name) {
+    std::vector<std::string> out;
+    const Json* list = formats::json_find(json, name);
+    if (list == nullptr) return out;
+    if (!list->is_array()) return fail(ErrorCode::format, "plan.json: \"{}\" is no array", name);
+    for (const Json& item : *list) {
+        if (!item.is_string())
+            return fail(ErrorCode::format, "plan.json: \"{}\" holds what is no string", name);
+        out.push_back(item.get<std::string>());
+    }
+    return out;
+}
+
+}  // namespace
 
 Json write_plan(const Plan& plan) {
     return {{"format", "retort-audit-plan-1"},
@@ -19,6 +37,8 @@ Json write_plan(const Plan& plan) {
             {"tokenizer", plan.tokenizer},
             {"reference", plan.reference},
             {"reference_identity", plan.reference_identity},
+            {"controls", plan.controls},
+            {"control_identities", plan.control_identities},
             {"commitment", plan.commitment},
             {"roots", plan.roots},
             {"leaves", plan.leaves},
@@ -30,6 +50,7 @@ Json write_plan(const Plan& plan) {
               {"answers", plan.settings.answers},
               {"answer_tokens", plan.settings.answer_tokens},
               {"temperature", plan.settings.temperature},
+              {"stop_early", plan.settings.stop_log_wealth > 0},
               {"seed", plan.settings.seed}}}};
 }
 
@@ -66,6 +87,10 @@ Result<Plan> parse_plan(const Json& json) {
     RETORT_TRY(plan.channel, formats::json_string(json, "channel", ""));
     RETORT_TRY(plan.tokenizer, formats::json_string(json, "tokenizer", ""));
     RETORT_TRY(plan.reference, formats::json_string(json, "reference", ""));
+    RETORT_TRY(plan.controls, strings_of(json, "controls"));
+    RETORT_TRY(plan.control_identities, strings_of(json, "control_identities"));
+    if (plan.controls.size() != plan.control_identities.size())
+        return fail(ErrorCode::format, "plan.json: not as many control_identities as controls");
     RETORT_TRY(plan.commitment, formats::json_string(json, "commitment", ""));
     RETORT_TRY(plan.roots, formats::json_string(json, "roots", ""));
     RETORT_TRY(plan.leaves, formats::json_string(json, "leaves", ""));
@@ -85,6 +110,10 @@ Result<Plan> parse_plan(const Json& json) {
     RETORT_TRY(to.temperature, formats::json_number(*settings, "temperature", to.temperature));
     RETORT_TRY(const std::int64_t seed, formats::json_integer(*settings, "seed", 1));
     to.seed = static_cast<std::uint64_t>(seed);
+    if (const Json* stop = formats::json_find(*settings, "stop_early");
+        stop != nullptr && stop->is_boolean() && stop->get<bool>()) {
+        to.stop_log_wealth = -std::log(plan.alpha);
+    }
     if (to.max_twins < 1 || to.max_texts < 1 || to.answers < 1 || to.answer_tokens < 1 || seed < 0) {
         return fail(ErrorCode::format, "plan.json: settings of less than 1");
     }

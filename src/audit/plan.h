@@ -25,6 +25,8 @@ struct Plan {
     std::string tokenizer;  // hash of the teacher's
     std::string reference;  // a path; empty: none
     std::string reference_identity;
+    std::vector<std::string> controls;  // models that cannot have seen the answers: paths
+    std::vector<std::string> control_identities;
     std::string commitment;  // SHA-256 of commitment.json
     std::string roots;       // SHA-256 of the published roots
     std::string leaves;      // Merkle root over all leaves of the escrow as it was opened

@@ -3,7 +3,9 @@
 #include <sodium.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -12,6 +14,8 @@
 #include "evaluate/report.h"
 
 namespace retort::audit {
+
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -55,7 +59,7 @@ Status check_canaries(const Bundle& bundle, const Json& evidence) {
 
 Status check_belongs(const Bundle& bundle, const std::string& test, const Json& evidence) {
     RETORT_TRY(const std::string name, formats::json_string(evidence, "test"));
-    if (name != test) return fail(ErrorCode::refused, "evidence/{}.json is of {}", test, name);
+    if (name != test) return fail(ErrorCode::refused, "evidence of {} is of {}", test, name);
     if (test.starts_with("twin-")) return check_twin_records(bundle, evidence);
     if (test == "canary") return check_canaries(bundle, evidence);
     RETORT_TRY(const std::string tokenizer, formats::json_string(evidence, "tokenizer", ""));
@@ -68,6 +72,11 @@ Status check_belongs(const Bundle& bundle, const std::string& test, const Json& 
     }
     return {};
 }
+
+constexpr std::string_view stopped_null =
+    "a bettor starts with 1 and bets on each new pair that it is marked, at odds that are fair where the "
+    "null "
+    "hypothesis holds; p is 1 over the greatest wealth reached, and is right whenever the asking ends";
 
 std::string decision_of(const Plan& plan, const std::vector<TestResult>& results) {
     for (const TestResult& result : results) {
@@ -87,19 +96,59 @@ std::string p_text(double log_p) {
     return fmt::format("{:.1f}e{:.0f}", std::pow(10, log10 - exponent), exponent);
 }
 
-Result<std::vector<TestResult>> compute_results(const Bundle& bundle) {
+std::string chance_text(double log_p) {
+    if (!std::isfinite(log_p)) return "no chance at all";
+    const double log10 = log_p / std::log(10.0);
+    if (log10 >= -1) return fmt::format("about {:.0f} chances in a hundred", 100 * std::exp(log_p));
+    auto zeros = static_cast<std::int64_t>(std::ceil(-log10));
+    auto count = std::llround(std::pow(10, log10 + static_cast<double>(zeros)));
+    if (count >= 10) {
+        count = 1;
+        --zeros;
+    }
+    constexpr auto ones = std::to_array<std::string_view>(
+        {"one", "a thousand", "a million", "a billion", "a thousand billion", "a million billion"});
+    constexpr auto many = std::to_array<std::string_view>(
+        {"", "thousand", "million", "billion", "thousand billion", "million billion"});
+    std::string among;
+    const auto group = static_cast<std::size_t>(zeros / 3);
+    if (group >= ones.size()) {
+        among = fmt::format("a number written as 1 and {} zeros", zeros);
+    } else if (zeros % 3 == 0) {
+        among = ones[group];
+    } else {
+        among =
+            fmt::format("{}{}{}", zeros % 3 == 1 ? "ten" : "a hundred", group == 0 ? "" : " ", many[group]);
+    }
+    return fmt::format("about {} chance{} in {}", count, count == 1 ? "" : "s", among);
+}
+
+namespace {
+
+Result<std::vector<TestResult>> results_of(const Bundle& bundle,
+                                           const std::function<fs::path(const std::string&)>& file_of) {
     std::vector<TestResult> out;
     for (const std::string& test : bundle.plan.tests) {
-        auto evidence = formats::read_json_file(bundle.evidence_file(test));
+        auto evidence = formats::read_json_file(file_of(test));
         if (!evidence) {
             return fail(ErrorCode::not_found, "{}: no evidence; `retort audit run` gathers it",
-                        bundle.evidence_file(test).string());
+                        file_of(test).string());
         }
         RETORT_CHECK(check_belongs(bundle, test, *evidence));
         RETORT_TRY(TestResult result, test_evidence(*evidence));
         out.push_back(std::move(result));
     }
     return out;
+}
+
+}  // namespace
+
+Result<std::vector<TestResult>> compute_results(const Bundle& bundle) {
+    return results_of(bundle, [&](const std::string& test) { return bundle.evidence_file(test); });
+}
+
+Result<std::vector<TestResult>> compute_control(const Bundle& bundle, std::size_t control) {
+    return results_of(bundle, [&](const std::string& test) { return bundle.control_file(control, test); });
 }
 
 Result<SigningKey> load_or_create_signing_key(const std::filesystem::path& file) {
@@ -129,8 +178,9 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
         const auto info = find_test(result.test);
         test["title"] = (*info)->title;
         test["hypothesis"] = (*info)->hypothesis;
-        test["null"] = (*info)->null;
+        test["null"] = result.stopping ? std::string(stopped_null) : std::string((*info)->null);
         test["p"] = p_text(result.log_p);
+        test["p_in_words"] = chance_text(result.log_p);
         test["primary"] = result.test == bundle.plan.primary;
         for (const TestCalibration& one : calibration.tests) {
             if (one.test == result.test) {
@@ -152,28 +202,31 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
         twins ? "text that the owner served, and not the text that it drew alike and withheld"
         : bundle.plan.primary == "canary" ? "the strings that the owner planted"
                                           : "text that carries the owner's key";
-    return {{"format", "retort-audit-report-1"},
-            {"issued", base::utc_now()},
-            {"plan", write_plan(bundle.plan)},
-            {"plan_sha256", bundle.plan_sha256},
-            {"decision", decision},
-            {"claim", decision == "positive"
-                          ? fmt::format("The suspect was trained on {}.", carried)
-                          : std::string("Nothing is shown. That is no evidence of innocence.")},
-            {"tests", std::move(tests)},
-            {"checks", std::move(checks)},
-            {"corroboration", corroboration},
-            {"escrow", {{"records", bundle.records.size()}, {"roots", bundle.roots.size()}}},
-            {"caveats",
-             {"A positive says that the suspect was trained on such text. It does not say who collected it: "
-              "customers "
-              "may have posted answers where others found them.",
-              "A negative means nothing: paraphrase removes marks, and too little text leaves none.",
-              "One test decides, named in the plan before the suspect was asked anything; the p-values of "
-              "the others "
-              "are shown as they are, not corrected for their number.",
-              "What stands under corroboration has no valid null and decides nothing."}},
-            {"reproduce", {"retort audit verify AUDIT"}}};
+    return {
+        {"format", "retort-audit-report-1"},
+        {"issued", base::utc_now()},
+        {"plan", write_plan(bundle.plan)},
+        {"plan_sha256", bundle.plan_sha256},
+        {"decision", decision},
+        {"claim", decision == "positive"
+                      ? fmt::format("The suspect was trained on {}.", carried)
+                      : std::string("Nothing is shown. That is no evidence of innocence.")},
+        {"tests", std::move(tests)},
+        {"checks", std::move(checks)},
+        {"corroboration", corroboration},
+        {"escrow", {{"records", bundle.records.size()}, {"roots", bundle.roots.size()}}},
+        {"caveats",
+         {"A positive says that the suspect was trained on such text. It does not say who collected it: "
+          "customers "
+          "may have posted answers where others found them.",
+          "A negative means nothing: paraphrase removes marks, and too little text leaves none.",
+          "The p-value is how often such a result comes about where a suspect was not trained on the "
+          "text. It is not the probability that this suspect was not: that depends on what else is known.",
+          "One test decides, named in the plan before the suspect was asked anything; the p-values of "
+          "the others "
+          "are shown as they are, not corrected for their number.",
+          "What stands under corroboration has no valid null and decides nothing."}},
+        {"reproduce", {"retort audit verify AUDIT"}}};
 }
 
 Status write_report(const Bundle& bundle, const SigningKey& key) {
@@ -190,7 +243,17 @@ Status write_report(const Bundle& bundle, const SigningKey& key) {
                     calibration.first_failure());
     }
     RETORT_TRY(const Json corroboration, read_optional(bundle.evidence_file("corroboration")));
-    const Json report = report_json(bundle, results, calibration, corroboration);
+    Json report = report_json(bundle, results, calibration, corroboration);
+    report["controls"] = Json::array();
+    for (std::size_t c = 0; c < bundle.plan.controls.size(); ++c) {
+        RETORT_TRY(const std::vector<TestResult> found, compute_control(bundle, c));
+        Json list = Json::array();
+        for (const TestResult& result : found) {
+            list.push_back(write_result(result));
+            list.back()["p"] = p_text(result.log_p);
+        }
+        report["controls"].push_back({{"model", bundle.plan.controls[c]}, {"tests", std::move(list)}});
+    }
     const std::string json = formats::write_json(report, 1) + "\n";
     const std::string html = report_html(report, calibration);
     const std::string text = signed_text(json, html);

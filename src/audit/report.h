@@ -16,6 +16,8 @@ namespace retort::audit {
 // p-values of everything that has evidence, in the plan's order, and checks that the evidence belongs to the
 // bundle: twins' scores to records, the scheme and the tokenizer to the plan.
 Result<std::vector<TestResult>> compute_results(const Bundle& bundle);
+// The same of the plan's control model number `control`.
+Result<std::vector<TestResult>> compute_control(const Bundle& bundle, std::size_t control);
 
 // Ed25519: 32 bytes of seed as hexadecimal digits in a file that only its owner reads, made if absent.
 struct SigningKey {
@@ -42,5 +44,7 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
 std::string report_html(const Json& report, const Calibration& calibration);
 // "1.2e-34", also where a double would underflow.
 std::string p_text(double log_p);
+// The same in words: "about 3 chances in ten thousand billion".
+std::string chance_text(double log_p);
 
 }  // namespace retort::audit

@@ -92,6 +92,23 @@ std::string nulls_of(const Json& tests) {
     return out;
 }
 
+// The same tests on models that cannot have seen the answers.
+std::string controls_of(const Json& controls) {
+    if (controls.empty()) return {};
+    std::string out =
+        "<h2>The same tests on control models</h2><p>Models that cannot have seen the answers, according to "
+        "who made the plan, before anything was asked.</p><table><tr><th>Model</th><th>Test</th><th>n</th>"
+        "<th>p</th></tr>";
+    for (const Json& control : controls) {
+        for (const Json& test : control["tests"]) {
+            out += fmt::format("<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                               text_of(control, "model"), text_of(test, "test"), text_of(test, "n"),
+                               text_of(test, "p"));
+        }
+    }
+    return out + "</table>";
+}
+
 std::string corroboration_of(const Json& corroboration) {
     if (!corroboration.is_object() || corroboration.empty()) return "<p class='soft'>None was gathered.</p>";
     std::string out = "<table>";
@@ -109,8 +126,12 @@ std::string report_html(const Json& report, const Calibration& calibration) {
     const Json& plan = report["plan"];
     const bool positive = report["decision"] == "positive";
     std::string primary_p;
+    std::string in_words;
     for (const Json& test : report["tests"]) {
-        if (test["primary"].get<bool>()) primary_p = text_of(test, "p");
+        if (test["primary"].get<bool>()) {
+            primary_p = text_of(test, "p");
+            in_words = text_of(test, "p_in_words");
+        }
     }
     std::string html =
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
@@ -121,13 +142,14 @@ std::string report_html(const Json& report, const Calibration& calibration) {
                         text_of(plan, "suspect"), text_of(plan, "suspect_model"), text_of(plan, "access"),
                         text_of(report, "issued"));
     html += fmt::format("<p class='claim'>{}", text_of(report, "claim"));
-    html += positive ? fmt::format(
-                           " If it had not been, a result as strong as this would come about by chance with "
-                           "probability "
-                           "p = {}; the plan asked for {} at most.</p>",
-                           primary_p, number(plan["alpha"]))
-                     : fmt::format(" The primary test gave p = {}, where the plan asked for {} at most.</p>",
-                                   primary_p, number(plan["alpha"]));
+    html += positive
+                ? fmt::format(
+                      " If it had not been, a result as strong as this would come about by chance with "
+                      "probability "
+                      "p = {}, that is {}; the plan asked for {} at most.</p>",
+                      primary_p, in_words, number(plan["alpha"]))
+                : fmt::format(" The primary test gave p = {} ({}), where the plan asked for {} at most.</p>",
+                              primary_p, in_words, number(plan["alpha"]));
     html += "<h2>The test that decides</h2>" + tests_table(report["tests"], true);
     html += fmt::format(
         "<p class='soft'>It was named, with everything that would be asked, in a plan made on {} whose "
@@ -137,6 +159,7 @@ std::string report_html(const Json& report, const Calibration& calibration) {
     if (report["tests"].size() > 1) {
         html += "<h2>Other tests with a valid null</h2>" + tests_table(report["tests"], false);
     }
+    html += controls_of(report["controls"]);
     html += "<h2>What this does not say</h2><ul>";
     for (const Json& caveat : report["caveats"])
         html += "<li>" + escape_html(caveat.get<std::string>()) + "</li>";

@@ -1,6 +1,7 @@
 // retort audit: was this model trained on that model's answers?
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <map>
 
@@ -60,6 +61,7 @@ struct PlanCommand {
     std::string plant;
     std::string secret;
     std::string access = "weights";
+    bool stop_early = false;
     audit::Plan plan;
 };
 
@@ -113,6 +115,14 @@ Status run_plan(const PlanCommand& given, const CommonOptions& common) {
                         audit::access_name(info->access));
         }
     }
+    if (given.stop_early) {
+        if (plan.primary != "radioactivity-closed") {
+            return fail(ErrorCode::invalid_argument,
+                        "--stop-early is for --primary radioactivity-closed: {} asks no more than it needs",
+                        plan.primary);
+        }
+        plan.settings.stop_log_wealth = -std::log(plan.alpha);
+    }
     RETORT_TRY(const escrow::Plant plant, escrow::read_plant(given.plant));
     RETORT_TRY(const escrow::SecretKey secret, escrow::read_secret_key(given.secret));
     RETORT_TRY(const escrow::OpenedVault vault, escrow::read_vault(plant.vault_folder(), secret));
@@ -127,6 +137,12 @@ Status run_plan(const PlanCommand& given, const CommonOptions& common) {
         plan.reference = reference.string();
         RETORT_TRY(const auto opened, audit::open_local_suspect(reference));
         plan.reference_identity = formats::write_json(opened->identity());
+    }
+    for (std::string& control : plan.controls) {
+        RETORT_TRY(const fs::path path, resolve_model(control));
+        control = path.string();
+        RETORT_TRY(const auto opened, audit::open_local_suspect(path));
+        plan.control_identities.push_back(formats::write_json(opened->identity()));
     }
     if (plan.channel.empty()) plan.channel = busiest_channel(vault.records);
     std::string roots;
@@ -157,6 +173,7 @@ struct FolderCommand {
     std::string plant;
     std::string key;
     bool corroborate = false;
+    std::string teacher_name;
 };
 
 Status run_run(const FolderCommand& given, const CommonOptions& common) {
@@ -207,6 +224,21 @@ Status run_run(const FolderCommand& given, const CommonOptions& common) {
         progress.finish();
     }
     input.progress = {};
+    for (std::size_t c = 0; c < plan.controls.size(); ++c) {
+        RETORT_TRY(const auto control, audit::open_local_suspect(plan.controls[c]));
+        if (formats::write_json(control->identity()) != plan.control_identities[c]) {
+            return fail(ErrorCode::refused, "{}: is not the control model that was planned with",
+                        plan.controls[c]);
+        }
+        audit::GatherInput of_control = input;
+        of_control.suspect = control.get();
+        for (const std::string& test : plan.tests) {
+            Result<Json> evidence = audit::gather(test, of_control);
+            if (!evidence) return fail_from(evidence.error(), plan.controls[c]);
+            RETORT_CHECK(audit::write_json_file(bundle.control_file(c, test), *evidence));
+        }
+    }
+    input.teacher_name = given.teacher_name;
     if (marks) RETORT_CHECK(write("control", audit::gather_control(input)));
     if (given.corroborate) RETORT_CHECK(write("corroboration", audit::corroborate(input)));
     RETORT_TRY(const auto results, audit::compute_results(bundle));
@@ -371,6 +403,11 @@ void add_plan(Commands& commands, CLI::App& parent) {
            "--reference", plan.reference,
            "twin-likelihood: a model that cannot have seen the answers, whose likelihood is subtracted")
         ->type_name("MODEL");
+    app.add_option(
+           "--control", plan.controls,
+           "a model that cannot have seen the answers: the same tests are run on it and must not find it; "
+           "may be repeated")
+        ->type_name("MODEL");
     app.add_option("--channel", plan.channel, "whose key's mark to look for (default: the busiest)");
     app.add_option("--max-twins", plan.settings.max_twins, "twins that are scored")->capture_default_str();
     app.add_option("--max-texts", plan.settings.max_texts, "marked answers that are shown")
@@ -380,6 +417,8 @@ void add_plan(Commands& commands, CLI::App& parent) {
     app.add_option("--answer-tokens", plan.settings.answer_tokens, "of each, at most")->capture_default_str();
     app.add_option("--temperature", plan.settings.temperature, "of these")->capture_default_str();
     app.add_option("--seed", plan.settings.seed, "of these")->capture_default_str();
+    app.add_flag("--stop-early", options->stop_early,
+                 "radioactivity-closed: ask no more once p is at --alpha, by a bet that allows for stopping");
     app.add_option("--trials", plan.calibration_trials, "wrong keys, coins or decoys of the calibration")
         ->check(CLI::Range(1000, 1000000))
         ->capture_default_str();
@@ -406,6 +445,10 @@ void add_audit(Commands& commands) {
     run_app.add_option("--plant", run->plant, "what was served with")->required()->type_name("PLANT");
     run_app.add_flag("--corroborate", run->corroborate,
                      "also what decides nothing: agreement, likelihood, Min-K%++, passages word for word");
+    run_app
+        .add_option("--teacher-name", run->teacher_name,
+                    "with --corroborate: count the answers to \"Who are you?\" that say it")
+        ->type_name("NAME");
     add_folder_command(
         commands, app, std::make_shared<FolderCommand>(), "calibrate",
         "the same evidence under wrong keys, coins and decoys; exit status 1 when it is not as it must be",

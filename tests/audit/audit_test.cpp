@@ -63,6 +63,45 @@ TEST(Evidence, ARecordThatStandsTwiceIsRefused) {
     EXPECT_FALSE(test_evidence(evidence));
 }
 
+// Asked until it is enough: a bet, which under wrong keys reaches 1/α no more often than α, and with the
+// right one does so after a part of the pairs.
+TEST(Evidence, WhatMayStopEarlyIsABet) {
+    for (const auto kind : {watermark::SchemeKind::red_green, watermark::SchemeKind::gumbel,
+                            watermark::SchemeKind::tournament}) {
+        watermark::Scheme scheme;
+        scheme.kind = kind;
+        const std::vector<watermark::Pair> pairs = some_pairs(400, 400);
+        base::RandomStream random(9);
+        int rejected = 0;
+        stats::BettingMartingale last = bettor_against(scheme);
+        Json evidence = pair_evidence(pairs, scheme);
+        for (int trial = 0; trial < 2000; ++trial) {
+            watermark::Subkey key;
+            for (std::uint8_t& byte : key.bytes) byte = static_cast<std::uint8_t>(random.next_u64() >> 32U);
+            last = bettor_against(scheme);
+            for (const watermark::Pair& pair : pairs) last.observe(bet_outcome(scheme, key, pair));
+            rejected += last.log_p() <= std::log(0.05) ? 1 : 0;
+            evidence["subkey"] = watermark::subkey_hex(key);
+        }
+        EXPECT_LE(rejected, 132) << watermark::kind_name(kind);  // Binomial(2000, .05) exceeds it at 4e-4
+        evidence["stopping"] = true;
+        const auto result = test_evidence(evidence);
+        ASSERT_TRUE(result);
+        EXPECT_TRUE(result->stopping);
+        EXPECT_EQ(result->log_p, last.log_p());
+    }
+    watermark::Scheme scheme;
+    const watermark::Subkey key = watermark::subkey_from_hex("000102030405060708090a0b0c0d0e0f").value();
+    std::vector<watermark::Pair> green;
+    for (std::int32_t i = 0; green.size() < 40; ++i) {
+        if (bet_outcome(scheme, key, {i, i + 1}) == 1) green.push_back({i, i + 1});
+    }
+    stats::BettingMartingale bettor = bettor_against(scheme);
+    std::size_t needed = 0;
+    while (bettor.log_p() > std::log(1e-3)) bettor.observe(bet_outcome(scheme, key, green.at(needed++)));
+    EXPECT_LT(needed, green.size());
+}
+
 TEST(Evidence, CanariesThatAllComeFirstMultiplyTheirRanks) {
     Json canaries = Json::array();
     for (int i = 0; i < 3; ++i) {
@@ -156,6 +195,21 @@ TEST(Power, AgreesWithThePublishedFigures) {
 TEST(Report, TextOfAPValueIsRightFarBelowADouble) {
     EXPECT_EQ(p_text(std::log(0.25)), "0.2500");
     EXPECT_EQ(p_text(-1000 * std::log(10.0)), "1.0e-1000");
+}
+
+TEST(Report, APValueIsSaidInWords) {
+    const auto said = [](double p) { return chance_text(std::log(p)); };
+    EXPECT_EQ(said(1), "about 100 chances in a hundred");
+    EXPECT_EQ(said(0.254), "about 25 chances in a hundred");
+    EXPECT_EQ(said(0.031), "about 3 chances in a hundred");
+    EXPECT_EQ(said(0.0097), "about 1 chance in a hundred");
+    EXPECT_EQ(said(4e-4), "about 4 chances in ten thousand");
+    EXPECT_EQ(said(2e-5), "about 2 chances in a hundred thousand");
+    EXPECT_EQ(said(1.1e-6), "about 1 chance in a million");
+    EXPECT_EQ(said(3.2e-13), "about 3 chances in ten thousand billion");
+    EXPECT_EQ(said(5e-17), "about 5 chances in a hundred million billion");
+    EXPECT_EQ(said(7e-20), "about 7 chances in a number written as 1 and 20 zeros");
+    EXPECT_EQ(chance_text(-1143.61), "about 2 chances in a number written as 1 and 497 zeros");
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 """From planting to a report: a server that plants, a student trained on its answers, an audit of it and of one that was
 trained on something else. Small models, real path."""
 
+import hashlib
 import json
 import random
+import shutil
 import urllib.error
 import urllib.request
 
@@ -15,6 +17,13 @@ num_hidden_layers = 2
 num_attention_heads = 4
 max_position_embeddings = 256
 """
+
+
+def merkle_root(leaves):
+    while len(leaves) > 1:
+        above = [hashlib.sha256(b"\1" + a + b).digest() for a, b in zip(leaves[::2], leaves[1::2])]
+        leaves = above + (leaves[-1:] if len(leaves) % 2 else [])
+    return leaves[0]
 
 
 class Audit(E2eTest):
@@ -101,7 +110,7 @@ class Audit(E2eTest):
 
         student = self.distill(marked, "student")
         innocent = self.distill(clean, "innocent")
-        self.plan("case", student, "--reference", innocent, "--tests",
+        self.plan("case", student, "--reference", innocent, "--control", innocent, "--tests",
                   "twin-likelihood,twin-continuation,radioactivity-open,radioactivity-closed,green-mass,canary", "--alpha", "1e-3",
                   "--answers", 100)
         report = self.retort("audit", "report", "case", "--key", "report.key", status=1)
@@ -119,12 +128,16 @@ class Audit(E2eTest):
         self.retort("audit", "calibrate", "case")
         self.retort("audit", "report", "case", "--key", "report.key")
         page = (self.folder / "case/report.html").read_text()
+        self.assertIn("The same tests on control models", page)
+        self.assertRegex(page, r"p = \S+, that is about \d chances? in ")
         self.assertIn("The suspect was trained on text that the owner served", page)
         verified = json.loads(self.retort("audit", "verify", "case", "--json").stdout)
         self.assertEqual(verified["decision"], "positive")
         for one in verified["tests"]:
             self.assertEqual(one["log_p"], found[one["test"]]["log_p"])
         self.falsify()
+        self.wrong_nulls(innocent)
+        self.behind_an_address(student, innocent, found)
 
         # One who never saw them, by the same tests.
         self.plan("other", innocent, "--tests", "twin-likelihood,radioactivity-open,canary")
@@ -156,6 +169,91 @@ class Audit(E2eTest):
                 (case / name).write_text(before)
         self.retort("audit", "verify", "case")
 
+    def wrong_nulls(self, innocent):
+        """What makes a null wrong is refused from the command line too: on a bundle whose hashes all agree with it."""
+        def refused(change, words, evidence=None):
+            case = self.folder / "wrong"
+            shutil.rmtree(case, ignore_errors=True)
+            shutil.copytree(self.folder / "case", case)
+            for name in ("report.json", "report.html", "report.sig"):
+                (case / name).unlink()
+            if evidence:
+                file = case / f"evidence/{evidence}.json"
+                json_of = json.loads(file.read_text())
+                change(json_of)
+                file.write_text(json.dumps(json_of))
+            else:
+                change(case)
+            said = self.retort("audit", "report", "wrong", "--key", "report.key", status=1).stderr
+            self.assertIn(words, said)
+            self.assertFalse((case / "report.html").exists())
+
+        # Windows that are not counted once.
+        refused(lambda one: one["pairs"].extend(one["pairs"][:50]), "counted twice", "radioactivity-open")
+        # A coin that fell as the owner liked: he has written the records, their roots and the plan anew.
+        def biased(case):
+            records = []
+            for line in (case / "records.jsonl").read_text().splitlines():
+                record = json.loads(line)
+                if record["kind"] == "twin":
+                    record["served"] = 0
+                records.append(json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+            (case / "records.jsonl").write_text("\n".join(records) + "\n")
+            leaves = [hashlib.sha256(b"\0" + r.encode()).digest() for r in records]
+            lines = [json.loads(line) for line in (case / "roots.jsonl").read_text().splitlines()]
+            previous = lines[0]["previous"]
+            for k, line in enumerate(lines):
+                line["root"] = merkle_root(leaves[line["first"]:line["first"] + line["count"]]).hex()
+                line["previous"] = previous
+                lines[k] = json.dumps(line, sort_keys=True, separators=(",", ":"))
+                previous = hashlib.sha256(lines[k].encode()).hexdigest()
+            (case / "roots.jsonl").write_text("\n".join(lines) + "\n")
+            plan = json.loads((case / "plan.json").read_text())
+            plan["roots"] = hashlib.sha256((case / "roots.jsonl").read_bytes()).hexdigest()
+            plan["leaves"] = merkle_root(leaves).hex()
+            (case / "plan.json").write_text(json.dumps(plan))
+        refused(biased, "not served by their coin")
+        # And with other coins put in their place.
+        refused(lambda case: (case / "coin.seed").write_text("7" * 64 + "\n"), "not the seed that was committed to")
+        # A model that did see the answers among the controls: whatever finds it there would find anything.
+        def as_control(case):
+            for test in ("twin-likelihood", "canary"):
+                shutil.copy(case / f"evidence/{test}.json", case / f"evidence/model-0.{test}.json")
+        refused(as_control, "do not find control model 1")
+        # The evidence is in another tokenizer than the plan names.
+        refused(lambda one: one.update(tokenizer="0" * 64), "its tokenizer is not the one that the plan names", "radioactivity-open")
+        # The plan names another tokenizer than the teacher's: tokens are the same bytes under other numbers.
+        other = self.folder / "other-teacher"
+        shutil.copytree(innocent, other)
+        tokenizer = json.loads((other / "tokenizer.json").read_text())
+        vocabulary = tokenizer["model"]["vocab"]
+        plain = sorted(token for token in vocabulary if len(token) == 1)
+        ids = [vocabulary[token] for token in plain]
+        vocabulary.update(zip(plain, ids[1:] + ids[:1]))
+        (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+        self.plan("swapped", innocent, "--primary", "radioactivity-open", teacher=other)
+        self.retort("audit", "run", "swapped", "--plant", "plant")
+        said = self.retort("audit", "calibrate", "swapped", status=1)
+        self.assertIn("the marked answers are found", said.stderr)
+        self.assertIn("the marked answers are found", self.retort("audit", "report", "swapped", "--key", "report.key", status=1).stderr)
+
+    def behind_an_address(self, student, innocent, found):
+        """The same suspects, of which no more is to be had than an address."""
+        for name, model in (("student", student), ("innocent", innocent)):
+            server, base, _ = self.serve(model=model)
+            for access, tests in (("text", "radioactivity-closed,twin-continuation,canary"),
+                                  ("logprobs", "twin-likelihood,radioactivity-open,canary")):
+                case = f"{access}-of-{name}"
+                self.plan(case, base, "--suspect-model", "teacher", "--access", access, "--tests", tests, "--primary",
+                          tests.split(",")[0], "--answers", 60)
+                seen = self.run_audit(case)
+                if name == "innocent":
+                    self.assert_innocent(seen)
+                elif access == "logprobs":
+                    self.assertLess(seen["twin-likelihood"]["log_p"], -6.9)
+                    self.assertEqual(seen["radioactivity-open"]["n"], found["radioactivity-open"]["n"])
+                    self.assertAlmostEqual(seen["canary"]["log_p"], found["canary"]["log_p"], delta=0.5)
+            self.stop(server)
 
     def test_radioactivity_of_a_teacher_that_says_anything(self):
         """Sums and digits leave a mark no room. A teacher of random letters leaves it all there is: its students carry
