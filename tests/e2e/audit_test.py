@@ -251,7 +251,9 @@ class Audit(E2eTest):
                     self.assert_innocent(seen)
                 elif access == "logprobs":
                     self.assertLess(seen["twin-likelihood"]["log_p"], -6.9)
-                    self.assertEqual(seen["radioactivity-open"]["n"], found["radioactivity-open"]["n"])
+                    # Where two choices are as likely, a server may name the other.
+                    n = found["radioactivity-open"]["n"]
+                    self.assertAlmostEqual(seen["radioactivity-open"]["n"], n, delta=0.02 * n)
                     self.assertAlmostEqual(seen["canary"]["log_p"], found["canary"]["log_p"], delta=0.5)
             self.stop(server)
 
