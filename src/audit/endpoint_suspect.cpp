@@ -115,6 +115,14 @@ class EndpointSuspect : public Suspect {
             const Json* message = chat ? formats::json_find(choices->front(), "message") : &choices->front();
             if (message == nullptr) return fail(ErrorCode::format, "the suspect's choice has no message");
             RETORT_TRY(out[i], formats::json_string(*message, chat ? "content" : "text", ""));
+            if (!chat) return {};
+            // Marks are in what was thought too, and the escrow holds it as the model wrote it.
+            for (const char* name : {"reasoning_content", "reasoning"}) {
+                const Json* thought = formats::json_find(*message, name);
+                if (thought == nullptr || !thought->is_string()) continue;
+                out[i] = "<think>\n" + thought->get<std::string>() + "\n</think>\n\n" + out[i];
+                break;
+            }
             return {};
         }));
         return out;
