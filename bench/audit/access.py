@@ -9,9 +9,7 @@ Appends to FOLDER/access.jsonl and goes on where it was stopped."""
 import json
 import random
 import shutil
-import subprocess
 import time
-import urllib.request
 
 import factory
 import prose
@@ -40,17 +38,7 @@ def main():
         if not model.exists():
             print(f"{what}: not made yet", flush=True)
             continue
-        server = subprocess.Popen([factory.RETORT, "serve", "--model", str(model), "--name", "suspect", "--port", "0", "--json",
-                                   "--sequences", "32", "--threads", "1"], cwd=made.folder, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, text=True)
-        try:
-            base = json.loads(server.stdout.readline())["base_url"]
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(base.removesuffix("/v1") + "/health", timeout=5)
-                    break
-                except OSError:
-                    time.sleep(0.05)
+        with factory.served(made.folder, model, "suspect", 32) as base:
             for way, options in WAYS:
                 name = f"{what}, {way}"
                 if name in done or (args.until and time.strftime("%H:%M", time.gmtime()) >= args.until):
@@ -71,9 +59,6 @@ def main():
                     out.write(json.dumps(line) + "\n")
                 print(name, {k: [asked[k], v["n"], round(v["estimate"][0], 4), round(v["log_p"], 2)] for k, v in found.items()},
                       flush=True)
-        finally:
-            server.terminate()
-            server.wait()
 
 
 if __name__ == "__main__":

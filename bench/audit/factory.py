@@ -8,6 +8,7 @@ Appends a line of JSON a suspect to FOLDER/results.jsonl and goes on where it wa
 Each suspect has a plant of its own (key, coins), so that the controls' p-values are independent."""
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -33,6 +34,26 @@ def retort(*arguments, cwd, check=True):
     return done
 
 
+@contextlib.contextmanager
+def served(folder, model, name, sequences, *options, threads=1):
+    """The address of a server of this model, which answers; it is ended with the block."""
+    server = subprocess.Popen([RETORT, "serve", "--model", str(model), "--name", name, "--port", "0", "--json", "--sequences",
+                               str(sequences), "--threads", str(threads), *map(str, options)],
+                              cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        base = json.loads(server.stdout.readline())["base_url"]
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(base.removesuffix("/v1") + "/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield base
+    finally:
+        server.terminate()
+        server.wait()
+
+
 class Factory:
     def __init__(self, folder, examples, epochs, temperature, tokens, teacher=REASONING / "teacher.gguf"):
         self.folder = pathlib.Path(folder).resolve()
@@ -51,25 +72,11 @@ class Factory:
         if (output / "records.jsonl").exists():
             return (output / "records.jsonl").read_text().splitlines()
         (self.folder / f"{name}.prompts.jsonl").write_text("\n".join(prompts) + "\n")
-        plant_options = ["--plant", plant] if plant else []
-        server = subprocess.Popen([RETORT, "serve", "--model", teacher or self.teacher, "--name", "teacher", "--port", "0",
-                                   "--json", "--sequences", "128", "--threads", "1", *map(str, plant_options)],
-                                  cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        base = json.loads(server.stdout.readline())["base_url"]
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(base.removesuffix("/v1") + "/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.05)
-        try:
+        with served(self.folder, teacher or self.teacher, "teacher", 128, *(["--plant", plant] if plant else [])) as base:
             retort("collect", "--endpoint", base, "--model", "teacher", "--prompts", f"{name}.prompts.jsonl", "--terms",
                    REASONING / "terms.toml", "-o", name, "--temperature",
                    temperature or self.temperature, "--max-tokens", self.tokens, "--concurrency", 64, "-q",
                    cwd=self.folder)
-        finally:
-            server.terminate()
-            server.wait()
         return (output / "records.jsonl").read_text().splitlines()
 
     def plant(self, name, *options):

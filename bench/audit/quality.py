@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 
 import numpy
 import torch
@@ -67,28 +66,10 @@ def prompts_of(folder, args):
     (folder / "tasks.jsonl").write_text("".join(json.dumps(p) + "\n" for p in tasks))
 
 
-class Server:
-    def __init__(self, folder, model, plant, threads):
-        options = ["--plant", plant] if plant else []
-        self.process = subprocess.Popen([factory.RETORT, "serve", "--model", str(model), "--name", "teacher", "--port", "0", "--json",
-                                         "--sequences", "32", "--threads", str(threads), *map(str, options)], cwd=folder,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.base = json.loads(self.process.stdout.readline())["base_url"]
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(self.base.removesuffix("/v1") + "/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.05)
-
-    def collect(self, folder, prompts, output, tokens, temperature=1.0):
-        subprocess.run([factory.RETORT, "collect", "--endpoint", self.base, "--model", "teacher", "--prompts", prompts, "--terms",
-                        factory.ROOT / "recipes/reasoning/terms.toml", "-o", output, "--temperature", str(temperature),
-                        "--max-tokens", str(tokens), "--concurrency", "32", "-q"], cwd=folder, check=True)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+def collect(base, folder, prompts, output, tokens):
+    subprocess.run([factory.RETORT, "collect", "--endpoint", base, "--model", "teacher", "--prompts", prompts, "--terms",
+                    factory.ROOT / "recipes/reasoning/terms.toml", "-o", output, "--temperature", "1.0",
+                    "--max-tokens", str(tokens), "--concurrency", "32", "-q"], cwd=folder, check=True)
 
 
 def answers(folder):
@@ -109,22 +90,16 @@ def generate(folder, name, scheme, args):
             factory.retort("audit", "plant", plant, "--secret", where / "secret", "--twins", 0, "--watermark", scheme["kind"],
                            "--window", scheme["window"], *options, "-q", cwd=where)
     if not (where / "done").exists():
-        server = Server(where, args.model, plant, args.threads)
-        began = time.time()
-        try:
-            server.collect(where, folder / "stories.jsonl", "stories", args.tokens)
-            server.collect(where, folder / "tasks.jsonl", "tasks", 40)
-        finally:
-            server.stop()
+        with factory.served(where, args.model, "teacher", 32, *(["--plant", plant] if plant else []), threads=args.threads) as base:
+            began = time.time()
+            collect(base, where, folder / "stories.jsonl", "stories", args.tokens)
+            collect(base, where, folder / "tasks.jsonl", "tasks", 40)
         if name != "none":
             said = [{"id": key, "prompt": "Rewrite the following text in your own words, with other words and other sentences:\n\n"
                      + text} for key, (_, text, _) in sorted(answers(where / "stories").items())]
             (where / "rewrite.jsonl").write_text("".join(json.dumps(p) + "\n" for p in said[:args.rewritten]))
-            server = Server(where, args.model, None, args.threads)
-            try:
-                server.collect(where, "rewrite.jsonl", "rewritten", args.tokens)
-            finally:
-                server.stop()
+            with factory.served(where, args.model, "teacher", 32, threads=args.threads) as base:
+                collect(base, where, "rewrite.jsonl", "rewritten", args.tokens)
         (where / "done").write_text(f"{time.time() - began:.0f} s\n")
     return where
 
