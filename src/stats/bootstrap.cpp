@@ -163,4 +163,37 @@ Estimate unpaired_difference(const ClusterSums& a, const ClusterSums& b, const S
     return bootstrap_interval(value, replicates, {}, percentile);
 }
 
+Estimate difference_from_controls(std::span<const double> suspect,
+                                  std::span<const std::vector<double>> controls,
+                                  const BootstrapOptions& options) {
+    const std::size_t items = suspect.size();
+    const std::size_t models = controls.size();
+    const auto difference = [&](std::span<const double> of_models, std::size_t item) {
+        return suspect[item] - of_models[item] / static_cast<double>(models);
+    };
+    std::vector<double> sums(items, 0.0);
+    for (const std::vector<double>& control : controls) {
+        assert(control.size() == items);
+        for (std::size_t i = 0; i < items; ++i) sums[i] += control[i];
+    }
+    double value = 0;
+    for (std::size_t i = 0; i < items; ++i) value += difference(sums, i);
+    if (items > 0) value /= static_cast<double>(items);
+    if (models < 2 || items < 2) return {value, -infinity, infinity};
+    base::RandomStream random(options.seed);
+    std::vector<double> replicates(static_cast<std::size_t>(options.resamples));
+    for (double& replicate : replicates) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (std::size_t draw = 0; draw < models; ++draw) {
+            const std::vector<double>& control = controls[random.below(models)];
+            for (std::size_t i = 0; i < items; ++i) sums[i] += control[i];
+        }
+        for (std::size_t draw = 0; draw < items; ++draw) replicate += difference(sums, random.below(items));
+        replicate /= static_cast<double>(items);
+    }
+    BootstrapOptions percentile = options;
+    percentile.method = IntervalMethod::percentile;
+    return bootstrap_interval(value, replicates, {}, percentile);
+}
+
 }  // namespace retort::stats

@@ -59,6 +59,13 @@ Estimate paired_difference(std::span<const double> a, std::span<const double> b,
 Estimate unpaired_difference(const ClusterSums& a, const ClusterSums& b, const Statistic& statistic,
                              const BootstrapOptions& options = {});
 
+// A suspect's mean over items less that of control models on the same items, with models drawn first and
+// items then: what one model says of many items is no sample of models. `controls`: one row a model, as long
+// as `suspect`. Fewer than two models or items: (−∞, ∞).
+Estimate difference_from_controls(std::span<const double> suspect,
+                                  std::span<const std::vector<double>> controls,
+                                  const BootstrapOptions& options = {});
+
 // The last step alone: an interval from the replicates, and for bca from the jackknife (one value a cluster
 // left out).
 Estimate bootstrap_interval(double value, std::span<const double> replicates,

@@ -247,6 +247,49 @@ TEST(Bootstrap, one_cluster_says_nothing_about_spread) {
     EXPECT_EQ(estimate.low, -std::numeric_limits<double>::infinity());
 }
 
+// Between models there is a standard deviation of .1, within them none worth speaking of: the interval is
+// that of as many models, however many items they were asked.
+TEST(Bootstrap, the_difference_from_controls_is_as_sure_as_there_are_models) {
+    base::RandomStream random(5);
+    std::vector<std::vector<double>> controls;
+    double mean = 0;
+    double squares = 0;
+    for (int m = 0; m < 40; ++m) {
+        const double level = 0.1 * random.normal();
+        mean += level / 40;
+        squares += level * level / 40;
+        controls.emplace_back(1000, level);
+    }
+    const std::vector<double> suspect(1000, 0.5);
+    const Estimate found = difference_from_controls(suspect, controls);
+    EXPECT_NEAR(found.value, 0.5 - mean, 1e-9);
+    const double width = 2 * 1.96 * std::sqrt((squares - mean * mean) / 40);
+    EXPECT_NEAR(found.high - found.low, width, 0.1 * width);
+    const Estimate one = difference_from_controls(suspect, std::span(controls).first(1));
+    EXPECT_TRUE(std::isinf(one.low) && std::isinf(one.high));
+}
+
+TEST(Bootstrap, the_difference_from_controls_is_as_sure_as_there_are_items) {
+    base::RandomStream random(7);
+    std::vector<double> suspect;
+    for (int i = 0; i < 400; ++i) suspect.push_back(random.normal());
+    const Estimate found =
+        difference_from_controls(suspect, std::vector<std::vector<double>>(5, std::vector<double>(400)));
+    const double width = 2 * 1.96 / std::sqrt(400);
+    EXPECT_NEAR(found.high - found.low, width, 0.15 * width);
+}
+
+// The same items are drawn for suspect and controls: what is hard for all is no difference.
+TEST(Bootstrap, the_difference_from_controls_is_paired) {
+    base::RandomStream random(6);
+    std::vector<double> suspect;
+    for (int i = 0; i < 500; ++i) suspect.push_back(random.normal());
+    const std::vector<std::vector<double>> controls(4, suspect);
+    const Estimate found = difference_from_controls(suspect, controls);
+    EXPECT_NEAR(found.low, 0, 1e-9);
+    EXPECT_NEAR(found.high, 0, 1e-9);
+}
+
 TEST(Bootstrap, a_constant_has_an_interval_of_no_width) {
     const Estimate estimate = ratio_estimate(std::vector<double>(30, 4), std::vector<double>(30, 2));
     EXPECT_EQ(estimate.low, 2);
