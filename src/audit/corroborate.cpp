@@ -4,10 +4,13 @@
 #include <array>
 #include <cctype>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <set>
 
 #include "audit/prompt_text.h"
 #include "base/hash.h"
+#include "stats/bootstrap.h"
 
 namespace retort::audit {
 
@@ -26,51 +29,106 @@ std::vector<QuestionAndAnswer> logged(const GatherInput& input) {
     return out;
 }
 
-double mean_logprob(const std::vector<AnswerView>& views) {
-    double sum = 0;
-    double count = 0;
-    for (const AnswerView& view : views) {
-        for (const TokenView& token : view) sum += token.logprob;
-        count += static_cast<double>(view.size());
-    }
-    return count > 0 ? sum / count : 0;
+// Of each text one number; none where the suspect says nothing of it.
+using Scores = std::vector<double>;
+
+double mean_of(const Scores& scores) {
+    return scores.empty()
+               ? 0
+               : std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
 }
 
-// Zhang et al. 2024: the mean of the lowest fifth of (ln p − its mean) / its standard deviation.
-double min_k_plus_plus(const std::vector<AnswerView>& views) {
-    double total = 0;
-    double texts = 0;
-    for (const AnswerView& view : views) {
-        std::vector<double> scores;
-        for (const TokenView& token : view) {
-            if (token.variance > 1e-9)
-                scores.push_back((token.logprob - token.mean) / std::sqrt(token.variance));
-        }
-        const std::size_t kept = scores.size() / 5;
-        if (kept == 0) continue;
-        std::partial_sort(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(kept), scores.end());
-        double sum = 0;
-        for (std::size_t i = 0; i < kept; ++i) sum += scores[i];
-        total += sum / static_cast<double>(kept);
-        texts += 1;
+double mean_logprob(const AnswerView& view) {
+    double sum = 0;
+    for (const TokenView& token : view) sum += token.logprob;
+    return view.empty() ? 0 : sum / static_cast<double>(view.size());
+}
+
+double mean_of_lowest_fifth(std::vector<double> scores) {
+    if (scores.empty()) return 0;
+    const std::size_t kept = std::max<std::size_t>(1, scores.size() / 5);
+    std::partial_sort(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(kept), scores.end());
+    scores.resize(kept);
+    return mean_of(scores);
+}
+
+double min_k(const AnswerView& view) {
+    std::vector<double> scores;
+    for (const TokenView& token : view) scores.push_back(token.logprob);
+    return mean_of_lowest_fifth(std::move(scores));
+}
+
+// The same of (ln p − its mean) / its standard deviation; where nothing was in doubt nothing is odd.
+double min_k_plus_plus(const AnswerView& view) {
+    std::vector<double> scores;
+    for (const TokenView& token : view) {
+        scores.push_back(token.variance > 1e-9 ? (token.logprob - token.mean) / std::sqrt(token.variance)
+                                               : 0);
     }
-    return texts > 0 ? total / texts : 0;
+    return mean_of_lowest_fifth(std::move(scores));
 }
 
 // The share of first choices that are what the logged answer says there.
-std::string agreement(std::span<const QuestionAndAnswer> texts, const std::vector<AnswerView>& views) {
+double agreement(const QuestionAndAnswer& text, const AnswerView& view) {
     std::int64_t agree = 0;
     std::int64_t places = 0;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        for (const TokenView& token : views[i]) {
-            if (token.first_choice.empty()) continue;
-            ++places;
-            agree += texts[i].answer.compare(static_cast<std::size_t>(token.offset),
-                                             token.first_choice.size(), token.first_choice) == 0;
-        }
+    for (const TokenView& token : view) {
+        if (token.first_choice.empty()) continue;
+        ++places;
+        agree += text.answer.compare(static_cast<std::size_t>(token.offset), token.first_choice.size(),
+                                     token.first_choice) == 0;
     }
-    return fmt::format("{:.4f} of {}",
-                       places > 0 ? static_cast<double>(agree) / static_cast<double>(places) : 0, places);
+    return places > 0 ? static_cast<double>(agree) / static_cast<double>(places) : 0;
+}
+
+constexpr std::int64_t tokens_to_begin_with = 8;  // of the suspect's, which hold one of the teacher's
+
+std::int32_t first_token(const GatherInput& input, std::string_view answer) {
+    const std::size_t start = answer.find_first_not_of(" \t\r\n");
+    if (start == std::string_view::npos) return -1;
+    return encode_plain(input.teacher->tokenizer, answer.substr(start)).front();
+}
+
+Result<Scores> begins_alike(const GatherInput& input, Suspect& suspect,
+                            std::span<const QuestionAndAnswer> texts) {
+    std::vector<Question> questions;
+    for (const QuestionAndAnswer& text : texts) questions.push_back(text.question);
+    AnswerOptions options;
+    options.max_tokens = tokens_to_begin_with;
+    RETORT_TRY(const std::vector<std::string> answers, suspect.answer(questions, options, {}));
+    Scores out;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        const std::int32_t own = first_token(input, answers[i]);
+        out.push_back(own >= 0 && own == first_token(input, texts[i].answer) ? 1 : 0);
+    }
+    return out;
+}
+
+// What is measured of every model, by name.
+using Measures = std::vector<std::pair<std::string, Scores>>;
+
+Result<Measures> measure(const GatherInput& input, Suspect& suspect, std::span<const QuestionAndAnswer> texts,
+                         Access access) {
+    Measures out;
+    RETORT_TRY(Scores begun, begins_alike(input, suspect, texts));
+    out.emplace_back("answers that begin with the logged answer's first token", std::move(begun));
+    if (access == Access::text) return out;
+    RETORT_TRY(const std::vector<AnswerView> views, suspect.view(texts, {}));
+    const auto add = [&](std::string name, const std::function<double(std::size_t)>& of) {
+        Scores scores;
+        for (std::size_t i = 0; i < texts.size(); ++i) scores.push_back(of(i));
+        out.emplace_back(std::move(name), std::move(scores));
+    };
+    add("first choices that are the logged answer's",
+        [&](std::size_t i) { return agreement(texts[i], views[i]); });
+    add("mean log-likelihood of a token of the logged answers",
+        [&](std::size_t i) { return mean_logprob(views[i]); });
+    add("Min-K% (K = 20) of the logged answers", [&](std::size_t i) { return min_k(views[i]); });
+    add(access == Access::weights
+            ? "Min-K%++ (K = 20) of the logged answers"
+            : "Min-K%++ (K = 20) of the logged answers, from the likeliest tokens of each place",
+        [&](std::size_t i) { return min_k_plus_plus(views[i]); });
+    return out;
 }
 
 constexpr std::array<std::string_view, 5> who_are_you{"Who are you?", "What is your name?",
@@ -102,13 +160,31 @@ Result<std::string> self_identification(const GatherInput& input) {
     return fmt::format("{} of {}", named, answers.size());
 }
 
+std::string beside_controls(const Scores& scores, const std::vector<Scores>& controls) {
+    if (controls.empty()) return {};
+    double least = HUGE_VAL;
+    double most = -HUGE_VAL;
+    for (const Scores& control : controls) {
+        least = std::min(least, mean_of(control));
+        most = std::max(most, mean_of(control));
+    }
+    std::string out =
+        fmt::format("; {} control model{} {:.4f}{}", controls.size(), controls.size() == 1 ? "" : "s", least,
+                    controls.size() == 1 ? "" : fmt::format(" to {:.4f}", most));
+    const stats::Estimate difference = stats::difference_from_controls(scores, controls);
+    out += fmt::format(", {:+.4f} from them", difference.value);
+    if (std::isfinite(difference.low))
+        out += fmt::format(" [{:+.4f}, {:+.4f}]", difference.low, difference.high);
+    return out;
+}
+
 std::uint64_t hash_of(std::span<const std::int32_t> tokens) {
     return base::xxh3_64(std::as_bytes(tokens));
 }
 
 }  // namespace
 
-Result<Json> corroborate(const GatherInput& input) {
+Result<Json> corroborate(const GatherInput& input, std::span<const std::string> controls) {
     const std::vector<QuestionAndAnswer> texts = logged(input);
     Json out = Json::object();
     if (!input.teacher_name.empty()) {
@@ -141,18 +217,23 @@ Result<Json> corroborate(const GatherInput& input) {
     }
     out["own answers with 50 tokens of a logged one word for word"] =
         fmt::format("{} of {}", hits, answers.size());
-    if (input.suspect->access() == Access::text) return out;
-    RETORT_TRY(const std::vector<AnswerView> views, input.suspect->view(texts, {}));
-    out["first choices that are the logged answer's"] = agreement(texts, views);
-    out["mean log-likelihood of a token of the logged answers"] = fmt::format("{:.4f}", mean_logprob(views));
-    if (input.suspect->access() == Access::weights) {
-        out["Min-K%++ (K = 20) of the logged answers"] = fmt::format("{:.4f}", min_k_plus_plus(views));
-    }
+    const Access access = input.suspect->access();
+    RETORT_TRY(const Measures own, measure(input, *input.suspect, texts, access));
+    Measures reference;
     if (input.reference != nullptr) {
-        RETORT_TRY(const std::vector<AnswerView> other, input.reference->view(texts, {}));
-        out["the same first choices of the reference"] = agreement(texts, other);
-        out["the same likelihood by the reference"] = fmt::format("{:.4f}", mean_logprob(other));
-        out["the same Min-K%++ of the reference"] = fmt::format("{:.4f}", min_k_plus_plus(other));
+        RETORT_TRY(reference, measure(input, *input.reference, texts, access));
+    }
+    std::vector<std::vector<Scores>> others(own.size());  // of a measure: of each control model
+    for (const std::string& control : controls) {
+        RETORT_TRY(const auto opened, open_local_suspect(control));
+        RETORT_TRY(Measures measured, measure(input, *opened, texts, access));
+        for (std::size_t m = 0; m < own.size(); ++m) others[m].push_back(std::move(measured[m].second));
+    }
+    for (std::size_t m = 0; m < own.size(); ++m) {
+        const auto& [name, scores] = own[m];
+        std::string said = fmt::format("{:.4f} over {} answers", mean_of(scores), scores.size());
+        if (!reference.empty()) said += fmt::format("; the reference {:.4f}", mean_of(reference[m].second));
+        out[name] = said + beside_controls(scores, others[m]);
     }
     return out;
 }

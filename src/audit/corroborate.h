@@ -5,9 +5,11 @@
 
 namespace retort::audit {
 
-// Agreement of the suspect's first choices with the logged answers and its likelihood of them, beside a
-// reference's, Min-K%++ (weights), passages of 50 teacher's tokens that its own answers share with logged
-// ones, and how often it says that it is the teacher.
-Result<Json> corroborate(const GatherInput& input);
+// How often the suspect's answer begins with the token that the logged one begins with, passages of 50
+// teacher's tokens that its own answers share with logged ones, and how often it says that it is the teacher.
+// With log-probabilities: agreement of its first choices with the logged answers, its likelihood of them,
+// Min-K% (Shi et al. 2024) and Min-K%++ (Zhang et al. 2024), beside a reference's. `controls`: paths of
+// models that cannot have seen the answers; the differences from them are resampled by model, then by answer.
+Result<Json> corroborate(const GatherInput& input, std::span<const std::string> controls);
 
 }  // namespace retort::audit

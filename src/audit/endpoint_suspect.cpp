@@ -2,6 +2,8 @@
 // (/v1/completions, echo) what it thinks of a text.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -34,8 +36,66 @@ std::int64_t characters_in(std::string_view text) {
                          [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; });
 }
 
+constexpr int likeliest_asked_for = 5;  // as many as OpenAI's older API gives
+
+// p, p·ln p and p·ln² p summed over tokens.
+struct Moments {
+    double mass = 0;
+    double mean = 0;
+    double square = 0;
+    void add(double logprob, double count) {
+        const double probability = count * std::exp(logprob);
+        mass += probability;
+        mean += probability * logprob;
+        square += probability * logprob * logprob;
+    }
+};
+
+// Of the tokens after the `rank` likeliest if p falls off as a power of the rank, from `least` at `rank`;
+// summed by the midpoint rule over u = ln(rank / `rank`).
+Moments zipf_tail(double least, double rank, double vocabulary, double exponent) {
+    constexpr int steps = 48;
+    const double from = std::log((rank + 0.5) / rank);
+    const double width = (std::log((vocabulary + 0.5) / rank) - from) / steps;
+    Moments out;
+    for (int i = 0; i < steps; ++i) {
+        const double u = from + (i + 0.5) * width;
+        out.add(least - exponent * u, rank * std::exp(u) * width);
+    }
+    return out;
+}
+
+// Mean and variance of ln p under p, where only the likeliest p are known (and the token's own): the others
+// fall off as fast as leaves them what is left.
+void add_moments(TokenView& token, std::vector<double> known, std::int64_t vocabulary) {
+    std::sort(known.begin(), known.end(), std::greater<>());
+    const auto rank = std::min<std::size_t>(known.size(), likeliest_asked_for);
+    const double least = known[rank - 1];
+    if (std::find(known.begin(), known.end(), token.logprob) == known.end()) known.push_back(token.logprob);
+    Moments all;
+    for (const double logprob : known) all.add(logprob, 1);
+    const double left = 1 - all.mass;
+    if (left > 1e-9 && vocabulary > static_cast<std::int64_t>(known.size())) {
+        const auto tail = [&](double exponent) {
+            return zipf_tail(least, static_cast<double>(rank), static_cast<double>(vocabulary), exponent);
+        };
+        double low = 0;
+        double high = 64;
+        for (int i = 0; i < 40; ++i) {
+            const double middle = (low + high) / 2;
+            (tail(middle).mass > left ? low : high) = middle;
+        }
+        const Moments rest = tail(high);
+        all.mean += rest.mean;
+        all.square += rest.square;
+    }
+    token.mean = all.mean;
+    token.variance = std::max(0.0, all.square - all.mean * all.mean);
+}
+
 // The members of choices[0].logprobs, as OpenAI's older API and all that follow it write them.
-Result<AnswerView> read_echo(const std::string& body, const std::string& prompt, const std::string& answer) {
+Result<AnswerView> read_echo(const std::string& body, const std::string& prompt, const std::string& answer,
+                             std::int64_t vocabulary) {
     RETORT_TRY(const Json json, formats::parse_json(body, "the suspect's answer"));
     const Json* choices = formats::json_find(json, "choices");
     const Json* logprobs = choices != nullptr && choices->is_array() && !choices->empty()
@@ -69,11 +129,15 @@ Result<AnswerView> read_echo(const std::string& body, const std::string& prompt,
                         (*values)[i].get<double>()};
         if (tops != nullptr && i < tops->size() && (*tops)[i].is_object()) {
             double best = -1e300;
+            std::vector<double> known;
             for (const auto& [text, logprob] : (*tops)[i].items()) {
-                if (!logprob.is_number() || logprob.get<double>() <= best) continue;
-                best = logprob.get<double>();
+                if (!logprob.is_number()) continue;
+                known.push_back(logprob.get<double>());
+                if (known.back() <= best) continue;
+                best = known.back();
                 token.first_choice = text;
             }
+            if (!known.empty()) add_moments(token, std::move(known), vocabulary);
         }
         view.push_back(std::move(token));
     }
@@ -141,9 +205,10 @@ class EndpointSuspect : public Suspect {
                             {"max_tokens", 0},
                             {"temperature", 0},
                             {"echo", true},
-                            {"logprobs", 1}};
+                            {"logprobs", likeliest_asked_for}};
             RETORT_TRY(const std::string text, post("/completions", body));
-            RETORT_TRY(out[i], read_echo(text, prompt.text, texts[i].answer));
+            RETORT_TRY(out[i],
+                       read_echo(text, prompt.text, texts[i].answer, writer_->tokenizer.vocab_size()));
             return {};
         }));
         return out;

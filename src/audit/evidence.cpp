@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "audit/parsed_evidence.h"
 #include "base/random.h"
 #include "stats/distributions.h"
 #include "stats/exact_tests.h"
@@ -36,34 +37,6 @@ constexpr auto tests = std::to_array<TestInfo>({
      "the key is independent of the suspect: green tokens get as much probability as their share",
      "the exact tail of the weighted sum of green tokens"},
 });
-
-Result<const Json*> array_of(const Json& object, const char* name) {
-    const Json* found = formats::json_find(object, name);
-    if (found == nullptr || !found->is_array()) {
-        return fail(ErrorCode::format, "evidence: no array \"{}\"", name);
-    }
-    return found;
-}
-
-Result<double> finite(const Json& object, const char* name) {
-    RETORT_TRY(const double value, formats::json_number(object, name));
-    if (!std::isfinite(value)) return fail(ErrorCode::format, "evidence: {} is no finite number", name);
-    return value;
-}
-
-struct Keyed {
-    watermark::Scheme scheme;
-    watermark::Subkey key;
-};
-Result<Keyed> parse_keyed(const Json& evidence) {
-    const Json* scheme = formats::json_find(evidence, "scheme");
-    if (scheme == nullptr) return fail(ErrorCode::format, "evidence: no scheme");
-    Keyed out;
-    RETORT_TRY(out.scheme, parse_scheme(*scheme));
-    RETORT_TRY(const std::string key, formats::json_string(evidence, "subkey"));
-    RETORT_TRY(out.key, watermark::subkey_from_hex(key));
-    return out;
-}
 
 watermark::Subkey wrong_key(base::RandomStream& random) {
     watermark::Subkey key;
@@ -195,40 +168,6 @@ Result<std::vector<double>> null_pairs(const Json& evidence, std::int64_t trials
 
 // --- green mass
 
-struct Context {
-    watermark::Pair window;
-    std::vector<std::int32_t> tokens;
-    std::vector<std::int64_t> weights;
-};
-
-Result<std::vector<Context>> parse_contexts(const Json& evidence) {
-    RETORT_TRY(const Json* list, array_of(evidence, "contexts"));
-    std::vector<Context> out;
-    for (const Json& item : *list) {
-        Context context;
-        RETORT_TRY(const Json* window, array_of(item, "window"));
-        RETORT_TRY(const Json* tokens, array_of(item, "tokens"));
-        RETORT_TRY(const Json* weights, array_of(item, "weights"));
-        for (const Json& token : *window) {
-            if (!token.is_number_integer())
-                return fail(ErrorCode::format, "evidence: a window's token is no number");
-            context.window.push_back(token.get<std::int32_t>());
-        }
-        if (tokens->size() != weights->size())
-            return fail(ErrorCode::format, "evidence: tokens without weights");
-        for (std::size_t i = 0; i < tokens->size(); ++i) {
-            if (!(*tokens)[i].is_number_integer() || !(*weights)[i].is_number_integer() ||
-                (*weights)[i].get<std::int64_t>() < 1 || (*weights)[i].get<std::int64_t>() > mass_grid) {
-                return fail(ErrorCode::format, "evidence: a weight is not in 1 to {}", mass_grid);
-            }
-            context.tokens.push_back((*tokens)[i].get<std::int32_t>());
-            context.weights.push_back((*weights)[i].get<std::int64_t>());
-        }
-        out.push_back(std::move(context));
-    }
-    return out;
-}
-
 std::vector<stats::LatticeTerm> mass_terms(const std::vector<Context>& contexts) {
     std::map<std::int64_t, std::int64_t> counts;
     for (const Context& context : contexts) {
@@ -237,18 +176,6 @@ std::vector<stats::LatticeTerm> mass_terms(const std::vector<Context>& contexts)
     std::vector<stats::LatticeTerm> terms;
     for (const auto& [weight, count] : counts) terms.push_back({weight, count});
     return terms;
-}
-
-std::int64_t green_mass(const std::vector<Context>& contexts, const watermark::Subkey& key, double gamma) {
-    std::int64_t sum = 0;
-    for (const Context& context : contexts) {
-        for (std::size_t i = 0; i < context.tokens.size(); ++i) {
-            if (watermark::is_green(watermark::pair_hash(key, context.window, context.tokens[i]), gamma)) {
-                sum += context.weights[i];
-            }
-        }
-    }
-    return sum;
 }
 
 Result<TestResult> test_mass(const Json& evidence) {
@@ -301,43 +228,6 @@ Result<std::vector<double>> null_mass(const Json& evidence, std::int64_t trials,
 }
 
 // --- canaries
-
-struct CanaryScores {
-    std::vector<double> scores;
-    std::size_t planted = 0;
-};
-
-Result<std::vector<CanaryScores>> parse_canary_scores(const Json& evidence) {
-    RETORT_TRY(const Json* list, array_of(evidence, "canaries"));
-    std::vector<CanaryScores> out;
-    std::set<std::string> ids;
-    for (const Json& item : *list) {
-        CanaryScores canary;
-        RETORT_TRY(const std::string id, formats::json_string(item, "id"));
-        if (!ids.insert(id).second) return fail(ErrorCode::refused, "evidence: {} stands there twice", id);
-        RETORT_TRY(const Json* scores, array_of(item, "scores"));
-        RETORT_TRY(const std::int64_t planted, formats::json_integer(item, "planted"));
-        for (const Json& score : *scores) {
-            if (!score.is_number()) return fail(ErrorCode::format, "evidence: a canary's score is no number");
-            canary.scores.push_back(score.get<double>());
-        }
-        if (canary.scores.size() < 2 || planted < 0 ||
-            planted >= static_cast<std::int64_t>(canary.scores.size())) {
-            return fail(ErrorCode::format, "evidence: canary {} has no such candidate", id);
-        }
-        canary.planted = static_cast<std::size_t>(planted);
-        out.push_back(std::move(canary));
-    }
-    return out;
-}
-
-double rank_of(const CanaryScores& canary, std::size_t which) {
-    std::vector<double> others;
-    for (std::size_t i = 0; i < canary.scores.size(); ++i) {
-        if (i != which) others.push_back(canary.scores[i]);
-    }
-    return stats::rank_p(canary.scores[which], others);
-}
 
 Result<TestResult> test_canaries(const Json& evidence) {
     RETORT_TRY(const std::vector<CanaryScores> canaries, parse_canary_scores(evidence));
@@ -397,53 +287,6 @@ Result<const TestInfo*> find_test(std::string_view name) {
     return fail(ErrorCode::invalid_argument, "test \"{}\" is not known; there are {}", name, known);
 }
 
-double bet_outcome(const watermark::Scheme& scheme, const watermark::Subkey& key,
-                   const watermark::Pair& pair) {
-    const double score = watermark::pair_score(scheme, key, pair);
-    switch (scheme.kind) {
-        case watermark::SchemeKind::red_green:
-            return score;
-        case watermark::SchemeKind::gumbel:
-            return -std::expm1(-score);  // r, uniform
-        case watermark::SchemeKind::tournament:
-            break;
-    }
-    double most = 0;
-    for (std::int64_t layer = 0; layer < scheme.layers; ++layer) {
-        most += static_cast<double>(watermark::layer_weight(scheme, layer));
-    }
-    return score / most;
-}
-
-stats::BettingMartingale bettor_against(const watermark::Scheme& scheme) {
-    return stats::BettingMartingale(scheme.kind == watermark::SchemeKind::red_green ? scheme.gamma : 0.5);
-}
-
-Result<std::vector<double>> twin_differences(const Json& evidence) {
-    RETORT_TRY(const Json* pairs, array_of(evidence, "pairs"));
-    std::vector<double> out;
-    for (const Json& pair : *pairs) {
-        RETORT_TRY(double served, finite(pair, "served"));
-        RETORT_TRY(double withheld, finite(pair, "withheld"));
-        if (pair.contains("served_reference")) {
-            RETORT_TRY(const double served_reference, finite(pair, "served_reference"));
-            RETORT_TRY(const double withheld_reference, finite(pair, "withheld_reference"));
-            served -= served_reference;
-            withheld -= withheld_reference;
-        }
-        if (pair.contains("served_bytes")) {
-            RETORT_TRY(const double served_bytes, finite(pair, "served_bytes"));
-            RETORT_TRY(const double withheld_bytes, finite(pair, "withheld_bytes"));
-            if (served_bytes < 1 || withheld_bytes < 1)
-                return fail(ErrorCode::format, "evidence: an empty twin");
-            served /= served_bytes;
-            withheld /= withheld_bytes;
-        }
-        out.push_back(served - withheld);
-    }
-    return out;
-}
-
 Result<TestResult> test_evidence(const Json& evidence) {
     RETORT_TRY(const std::string name, formats::json_string(evidence, "test"));
     RETORT_CHECK(find_test(name));
@@ -458,7 +301,9 @@ Result<TestResult> test_evidence(const Json& evidence) {
     } else {
         out = test_mass(evidence);
     }
-    if (out) out->test = name;
+    if (!out) return out;
+    out->test = name;
+    RETORT_TRY(out->log_e, log_e_value(evidence));
     return out;
 }
 
@@ -482,24 +327,13 @@ Json write_scheme(const watermark::Scheme& scheme) {
             {"layers", scheme.layers}};
 }
 
-Result<watermark::Scheme> parse_scheme(const Json& json) {
-    watermark::Scheme scheme;
-    RETORT_TRY(const std::string kind, formats::json_string(json, "scheme"));
-    RETORT_TRY(scheme.kind, watermark::kind_from_name(kind));
-    RETORT_TRY(scheme.window, formats::json_integer(json, "window"));
-    RETORT_TRY(scheme.gamma, formats::json_number(json, "gamma", scheme.gamma));
-    RETORT_TRY(scheme.delta, formats::json_number(json, "delta", scheme.delta));
-    RETORT_TRY(scheme.layers, formats::json_integer(json, "layers", scheme.layers));
-    RETORT_CHECK(watermark::check_scheme(scheme));
-    return scheme;
-}
-
 Json write_result(const TestResult& result) {
     Json out{{"test", result.test},
              {"n", result.n},
              {"statistic", result.statistic},
              {"expected", result.expected},
              {"log_p", result.log_p},
+             {"log_e", result.log_e},
              {"effect", result.effect},
              {"estimate", {result.estimate.value, result.estimate.low, result.estimate.high}},
              {"null_value", result.null_value}};
@@ -510,23 +344,6 @@ Json write_result(const TestResult& result) {
 Json write_pairs(std::span<const watermark::Pair> pairs) {
     Json out = Json::array();
     for (const watermark::Pair& pair : pairs) out.push_back(pair);
-    return out;
-}
-
-Result<std::vector<watermark::Pair>> parse_pairs(const Json& evidence) {
-    RETORT_TRY(const Json* list, array_of(evidence, "pairs"));
-    std::vector<watermark::Pair> out;
-    out.reserve(list->size());
-    for (const Json& item : *list) {
-        if (!item.is_array()) return fail(ErrorCode::format, "evidence: a pair is no array");
-        watermark::Pair pair;
-        for (const Json& token : item) {
-            if (!token.is_number_integer())
-                return fail(ErrorCode::format, "evidence: a pair's token is no number");
-            pair.push_back(token.get<std::int32_t>());
-        }
-        out.push_back(std::move(pair));
-    }
     return out;
 }
 

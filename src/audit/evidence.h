@@ -37,6 +37,7 @@ struct TestResult {
     double expected = 0;  // of the statistic under the null
     double log_p = 0;
     double log_p_beyond = 0;  // of a larger statistic: differs where the statistic is discrete
+    double log_e = 0;         // wealth of a bettor against the null, who started with 1
     std::string effect;       // what is estimated, in words
     stats::Estimate estimate;
     double null_value = 0;  // of the estimate
@@ -48,6 +49,10 @@ struct TestResult {
 double bet_outcome(const watermark::Scheme& scheme, const watermark::Subkey& key,
                    const watermark::Pair& pair);
 stats::BettingMartingale bettor_against(const watermark::Scheme& scheme);
+
+// What he wins on the evidence as it stands, in its own order: an e-value, whose mean under the null is 1 at
+// most. Averages of e-values are e-values, whatever the tests have in common.
+Result<double> log_e_value(const Json& evidence);
 
 // Refuses evidence that a test must not be run on: a pair counted twice, another test's members, numbers that
 // are none.

@@ -77,7 +77,8 @@ Result<Plan> parse_plan(const Json& json) {
         RETORT_CHECK(find_test(test.get<std::string>()));
         plan.tests.push_back(test.get<std::string>());
     }
-    if (std::find(plan.tests.begin(), plan.tests.end(), plan.primary) == plan.tests.end()) {
+    const bool planned = std::find(plan.tests.begin(), plan.tests.end(), plan.primary) != plan.tests.end();
+    if (!planned && plan.primary != average_of_bets) {
         return fail(ErrorCode::format, "plan.json: the primary test \"{}\" is not among the tests",
                     plan.primary);
     }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "audit/gather.h"
@@ -18,7 +19,7 @@ struct Plan {
     std::string suspect_identity;  // hashes of what was looked at, as JSON text
     std::string teacher;           // whose tokens are marked: a path
     Access access = Access::weights;
-    std::string primary;             // the test that decides
+    std::string primary;             // the test that decides, or `average_of_bets`
     std::vector<std::string> tests;  // all that are run, the primary one among them
     double alpha = 1e-3;
     std::string channel;
@@ -34,6 +35,9 @@ struct Plan {
     std::int64_t calibration_trials = 1000;
     GatherSettings settings;
 };
+
+// Instead of a test's name: all of them decide together, by the average of their e-values.
+inline constexpr std::string_view average_of_bets = "average";
 
 Json write_plan(const Plan& plan);
 Result<Plan> parse_plan(const Json& json);

@@ -78,12 +78,31 @@ constexpr std::string_view stopped_null =
     "null "
     "hypothesis holds; p is 1 over the greatest wealth reached, and is right whenever the asking ends";
 
-std::string decision_of(const Plan& plan, const std::vector<TestResult>& results) {
+double log_average(const std::vector<TestResult>& results) {
+    std::vector<double> log_e;
+    for (const TestResult& result : results) log_e.push_back(result.log_e);
+    return stats::log_mean_e_value(log_e.data(), static_cast<std::int64_t>(log_e.size()));
+}
+
+// ln of the p-value that decides; an e-value's is 1/e.
+double deciding_log_p(const Plan& plan, const std::vector<TestResult>& results) {
+    if (plan.primary == average_of_bets) return std::min(0.0, -log_average(results));
     for (const TestResult& result : results) {
-        if (result.test == plan.primary)
-            return result.log_p <= std::log(plan.alpha) ? "positive" : "not shown";
+        if (result.test == plan.primary) return result.log_p;
     }
-    return "not shown";
+    return 0;
+}
+
+std::string decision_of(const Plan& plan, const std::vector<TestResult>& results) {
+    return deciding_log_p(plan, results) <= std::log(plan.alpha) ? "positive" : "not shown";
+}
+
+std::string what_was_carried(std::string_view primary) {
+    if (primary.starts_with("twin-"))
+        return "text that the owner served, and not the text that it drew alike and withheld";
+    if (primary == "canary") return "the strings that the owner planted";
+    if (primary == average_of_bets) return "text that the owner served or marked";
+    return "text that carries the owner's key";
 }
 
 }  // namespace
@@ -197,11 +216,8 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
     for (const CheckLine& check : calibration.checks)
         checks.push_back({{"check", check.what}, {"p", check.p}});
     const std::string decision = decision_of(bundle.plan, results);
-    const bool twins = bundle.plan.primary.starts_with("twin-");
-    const std::string carried =
-        twins ? "text that the owner served, and not the text that it drew alike and withheld"
-        : bundle.plan.primary == "canary" ? "the strings that the owner planted"
-                                          : "text that carries the owner's key";
+    const double log_p = deciding_log_p(bundle.plan, results);
+    const double average = log_average(results);
     return {
         {"format", "retort-audit-report-1"},
         {"issued", base::utc_now()},
@@ -209,9 +225,15 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
         {"plan_sha256", bundle.plan_sha256},
         {"decision", decision},
         {"claim", decision == "positive"
-                      ? fmt::format("The suspect was trained on {}.", carried)
+                      ? fmt::format("The suspect was trained on {}.", what_was_carried(bundle.plan.primary))
                       : std::string("Nothing is shown. That is no evidence of innocence.")},
+        {"p", p_text(log_p)},
+        {"p_in_words", chance_text(log_p)},
         {"tests", std::move(tests)},
+        {"average",
+         {{"log_e", average},
+          {"p", p_text(std::min(0.0, -average))},
+          {"primary", bundle.plan.primary == average_of_bets}}},
         {"checks", std::move(checks)},
         {"corroboration", corroboration},
         {"escrow", {{"records", bundle.records.size()}, {"roots", bundle.roots.size()}}},
@@ -222,9 +244,8 @@ Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, c
           "A negative means nothing: paraphrase removes marks, and too little text leaves none.",
           "The p-value is how often such a result comes about where a suspect was not trained on the "
           "text. It is not the probability that this suspect was not: that depends on what else is known.",
-          "One test decides, named in the plan before the suspect was asked anything; the p-values of "
-          "the others "
-          "are shown as they are, not corrected for their number.",
+          "What decides was named in the plan before the suspect was asked anything; the other p-values are "
+          "shown as they are, not corrected for their number.",
           "What stands under corroboration has no valid null and decides nothing."}},
         {"reproduce", {"retort audit verify AUDIT"}}};
 }
@@ -269,6 +290,14 @@ Status write_report(const Bundle& bundle, const SigningKey& key) {
                                                               {"signature", base::to_hex(signature)}});
 }
 
+namespace {
+
+bool agree(double said, double own) {
+    return said == own || std::abs(said - own) <= 1e-9 * std::max(1.0, std::abs(own));
+}
+
+}  // namespace
+
 Result<Verification> verify_bundle(const std::filesystem::path& folder) {
     RETORT_TRY(const Bundle bundle, read_bundle(folder));
     Verification out;
@@ -301,10 +330,12 @@ Result<Verification> verify_bundle(const std::filesystem::path& folder) {
     }
     for (std::size_t i = 0; i < out.results.size(); ++i) {
         RETORT_TRY(const double log_p, formats::json_number((*tests)[i], "log_p", -HUGE_VAL));
-        const double own = out.results[i].log_p;
-        if (std::abs(log_p - own) > 1e-9 * std::max(1.0, std::abs(own)) && log_p != own) {
-            return fail(ErrorCode::refused, "{}: the report says ln p = {}, the evidence gives {}",
-                        out.results[i].test, log_p, own);
+        RETORT_TRY(const double log_e, formats::json_number((*tests)[i], "log_e", HUGE_VAL));
+        const TestResult& own = out.results[i];
+        if (!agree(log_p, own.log_p) || !agree(log_e, own.log_e)) {
+            return fail(ErrorCode::refused,
+                        "{}: the report says ln p = {} and ln e = {}, the evidence gives {} and {}", own.test,
+                        log_p, log_e, own.log_p, own.log_e);
         }
     }
     out.decision = decision_of(bundle.plan, out.results);

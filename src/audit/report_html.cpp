@@ -37,6 +37,13 @@ std::string number(const Json& value) {
     return value.is_number() ? fmt::format("{:.5g}", value.get<double>()) : "–";
 }
 
+std::string wealth_text(double log_e) {
+    const double log10 = log_e / std::log(10.0);
+    if (log10 < 4) return fmt::format("{:.3g}", std::exp(log_e));
+    const double exponent = std::floor(log10);
+    return fmt::format("{:.1f}e{:.0f}", std::pow(10, log10 - exponent), exponent);
+}
+
 // p-values under wrong keys, sorted, against what uniform ones would be.
 std::string calibration_plot(const TestCalibration& test) {
     constexpr double size = 240;
@@ -92,6 +99,16 @@ std::string nulls_of(const Json& tests) {
     return out;
 }
 
+// Averages of e-values need no correction for what the tests have in common.
+std::string average_of(const Json& average) {
+    return fmt::format(
+        "<p>Against each test's null hypothesis a bettor starts with 1 and bets, at fair odds, on each thing "
+        "that the owner's randomness decided. The average of what they end with is {}; over suspects that "
+        "were "
+        "not trained on the text its mean is 1 at most, so that for all tests together p = {} at most.</p>",
+        wealth_text(average["log_e"].get<double>()), text_of(average, "p"));
+}
+
 // The same tests on models that cannot have seen the answers.
 std::string controls_of(const Json& controls) {
     if (controls.empty()) return {};
@@ -125,14 +142,9 @@ std::string corroboration_of(const Json& corroboration) {
 std::string report_html(const Json& report, const Calibration& calibration) {
     const Json& plan = report["plan"];
     const bool positive = report["decision"] == "positive";
-    std::string primary_p;
-    std::string in_words;
-    for (const Json& test : report["tests"]) {
-        if (test["primary"].get<bool>()) {
-            primary_p = text_of(test, "p");
-            in_words = text_of(test, "p_in_words");
-        }
-    }
+    const bool together = report["average"]["primary"].get<bool>();
+    const std::string primary_p = text_of(report, "p");
+    const std::string in_words = text_of(report, "p_in_words");
     std::string html =
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
         "content='width=device-width,initial-scale=1'><title>Audit of a model</title><style>";
@@ -142,22 +154,24 @@ std::string report_html(const Json& report, const Calibration& calibration) {
                         text_of(plan, "suspect"), text_of(plan, "suspect_model"), text_of(plan, "access"),
                         text_of(report, "issued"));
     html += fmt::format("<p class='claim'>{}", text_of(report, "claim"));
-    html += positive
-                ? fmt::format(
-                      " If it had not been, a result as strong as this would come about by chance with "
-                      "probability "
-                      "p = {}, that is {}; the plan asked for {} at most.</p>",
-                      primary_p, in_words, number(plan["alpha"]))
-                : fmt::format(" The primary test gave p = {} ({}), where the plan asked for {} at most.</p>",
-                              primary_p, in_words, number(plan["alpha"]));
-    html += "<h2>The test that decides</h2>" + tests_table(report["tests"], true);
+    html += positive ? fmt::format(
+                           " If it had not been, a result as strong as this would come about by chance with "
+                           "probability "
+                           "p = {}, that is {}; the plan asked for {} at most.</p>",
+                           primary_p, in_words, number(plan["alpha"]))
+                     : fmt::format(" What decides gave p = {} ({}), where the plan asked for {} at most.</p>",
+                                   primary_p, in_words, number(plan["alpha"]));
+    html += together ? "<h2>All tests decide together</h2>" + average_of(report["average"])
+                     : "<h2>The test that decides</h2>" + tests_table(report["tests"], true);
     html += fmt::format(
         "<p class='soft'>It was named, with everything that would be asked, in a plan made on {} whose "
         "SHA-256 is "
         "<code>{}</code>.</p>",
         text_of(plan, "created"), text_of(report, "plan_sha256"));
-    if (report["tests"].size() > 1) {
-        html += "<h2>Other tests with a valid null</h2>" + tests_table(report["tests"], false);
+    if (together || report["tests"].size() > 1) {
+        html += fmt::format("<h2>{} with a valid null</h2>", together ? "Each test" : "Other tests") +
+                tests_table(report["tests"], false);
+        if (!together) html += average_of(report["average"]);
     }
     html += controls_of(report["controls"]);
     html += "<h2>What this does not say</h2><ul>";

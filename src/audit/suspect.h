@@ -41,7 +41,9 @@ struct TokenView {
     std::int64_t offset = 0;     // in the answer, bytes
     double logprob = 0;          // of the token that stands there
     std::string first_choice{};  // bytes of the likeliest token at this place; empty: a special one
-    double mean = 0;             // weights: Σ p·ln p over the vocabulary, and the variance of ln p
+    // Σ p·ln p over the vocabulary, and the variance of ln p; of an endpoint from the likeliest tokens that
+    // it names.
+    double mean = 0;
     double variance = 0;
 };
 using AnswerView = std::vector<TokenView>;

@@ -104,8 +104,12 @@ std::string busiest_channel(const std::vector<escrow::Record>& records) {
 Status run_plan(const PlanCommand& given, const CommonOptions& common) {
     audit::Plan plan = given.plan;
     RETORT_TRY(plan.access, audit::access_from_name(given.access));
-    if (plan.tests.empty()) plan.tests.push_back(plan.primary);
-    if (std::find(plan.tests.begin(), plan.tests.end(), plan.primary) == plan.tests.end()) {
+    const bool together = plan.primary == audit::average_of_bets;
+    if (together && plan.tests.size() < 2) {
+        return fail(ErrorCode::invalid_argument,
+                    "--primary average takes the average of several tests; name them with --tests");
+    }
+    if (!together && std::find(plan.tests.begin(), plan.tests.end(), plan.primary) == plan.tests.end()) {
         plan.tests.insert(plan.tests.begin(), plan.primary);
     }
     for (const std::string& test : plan.tests) {
@@ -240,7 +244,7 @@ Status run_run(const FolderCommand& given, const CommonOptions& common) {
     }
     input.teacher_name = given.teacher_name;
     if (marks) RETORT_CHECK(write("control", audit::gather_control(input)));
-    if (given.corroborate) RETORT_CHECK(write("corroboration", audit::corroborate(input)));
+    if (given.corroborate) RETORT_CHECK(write("corroboration", audit::corroborate(input, plan.controls)));
     RETORT_TRY(const auto results, audit::compute_results(bundle));
     Json list = Json::array();
     for (const audit::TestResult& result : results) list.push_back(audit::write_result(result));
@@ -390,7 +394,9 @@ void add_plan(Commands& commands, CLI::App& parent) {
     app.add_option("--suspect-model", plan.suspect_model, "its name at the URL")->type_name("NAME");
     app.add_option("--access", options->access, "what can be had of it: text, logprobs or weights")
         ->capture_default_str();
-    app.add_option("--primary", plan.primary, "the test that decides")
+    app.add_option(
+           "--primary", plan.primary,
+           "the test that decides, or average: all of --tests together, by the average of their e-values")
         ->type_name("TEST")
         ->capture_default_str();
     app.add_option("--tests", plan.tests, "all that are run, separated by commas")
@@ -444,7 +450,8 @@ void add_audit(Commands& commands) {
                                            "retort audit run case/ --plant plant/", run_run);
     run_app.add_option("--plant", run->plant, "what was served with")->required()->type_name("PLANT");
     run_app.add_flag("--corroborate", run->corroborate,
-                     "also what decides nothing: agreement, likelihood, Min-K%++, passages word for word");
+                     "also what decides nothing: agreement, likelihood, Min-K%++, passages word for word, "
+                     "beside the controls");
     run_app
         .add_option("--teacher-name", run->teacher_name,
                     "with --corroborate: count the answers to \"Who are you?\" that say it")

@@ -1,6 +1,7 @@
 // The audit's arithmetic: p-values from evidence, uniform nulls, and wrong nulls that must be caught.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 
@@ -100,6 +101,77 @@ TEST(Evidence, WhatMayStopEarlyIsABet) {
     std::size_t needed = 0;
     while (bettor.log_p() > std::log(1e-3)) bettor.observe(bet_outcome(scheme, key, green.at(needed++)));
     EXPECT_LT(needed, green.size());
+}
+
+// A bettor who does not know the coin wins nothing on average; one e-value of many is as bad as their
+// average.
+TEST(Evidence, WhatABettorWinsUnderTheNullIsOneOnAverage) {
+    watermark::Scheme scheme;
+    base::RandomStream random(21);
+    constexpr int trials = 4000;
+    std::array<double, 4> sums{};
+    std::array<double, 4> squares{};
+    Json marked = pair_evidence(some_pairs(60, 60), scheme);
+    Json contexts{{"test", "green-mass"}, {"scheme", write_scheme(scheme)}, {"contexts", Json::array()}};
+    for (int i = 0; i < 40; ++i)
+        contexts["contexts"].push_back(
+            {{"window", {i}}, {"tokens", {1, 2, 3}}, {"weights", {700, 200, 100}}});
+    for (int trial = 0; trial < trials; ++trial) {
+        Json tossed = Json::array();
+        Json ranked = Json::array();
+        for (int i = 0; i < 40; ++i) {
+            const double size = 1.0 + i % 7;
+            tossed.push_back(
+                {{"record", i}, {"served", random.uniform() < 0.5 ? size : -size}, {"withheld", 0.0}});
+            ranked.push_back({{"id", std::to_string(i)},
+                              {"planted", random.below(5)},
+                              {"scores", {5.0, 4.0, 3.0, 2.0, 1.0}}});
+        }
+        watermark::Subkey key;
+        for (std::uint8_t& byte : key.bytes) byte = static_cast<std::uint8_t>(random.next_u64() >> 32U);
+        contexts["subkey"] = marked["subkey"] = watermark::subkey_hex(key);
+        const std::array<Json, 4> each{Json{{"test", "twin-likelihood"}, {"pairs", tossed}},
+                                       Json{{"test", "canary"}, {"canaries", ranked}}, marked, contexts};
+        for (std::size_t k = 0; k < each.size(); ++k) {
+            const double wealth = std::exp(log_e_value(each[k]).value());
+            sums[k] += wealth;
+            squares[k] += wealth * wealth;
+        }
+    }
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+        const double mean = sums[k] / trials;
+        const double error = std::sqrt((squares[k] / trials - mean * mean) / trials);
+        EXPECT_NEAR(mean, 1, 4 * error) << k;
+        EXPECT_LT(error, 0.2) << k;
+    }
+}
+
+TEST(Evidence, TokensAndWeightsOfAContextAreAsMany) {
+    for (const std::size_t weights : {2, 4}) {
+        Json evidence{{"test", "green-mass"}, {"scheme", write_scheme({})}, {"subkey", std::string(32, '0')}};
+        evidence["contexts"] = Json::array(
+            {{{"window", {1}}, {"tokens", {1, 2, 3}}, {"weights", std::vector<int>(weights, 5)}}});
+        EXPECT_FALSE(test_evidence(evidence)) << weights;
+    }
+}
+
+TEST(Evidence, WhoKnowsTheCoinWins) {
+    const auto won = log_e_value(twin_evidence(200, 1));
+    ASSERT_TRUE(won);
+    EXPECT_GT(*won, std::log(1e6));
+    EXPECT_LT(log_e_value(twin_evidence(200, -1)).value(), 0.1);
+}
+
+TEST(Evidence, ACanaryIsABetOnTheShareOfDecoysThatItBeats) {
+    const std::vector<std::vector<double>> scores{{5, 1, 2, 3, 4}, {3, 1, 2, 4, 5}, {5, 1, 2, 5, 4}};
+    Json canaries = Json::array();
+    stats::BettingMartingale bettor(0.5);
+    for (std::size_t i = 0; i < 12; ++i) {
+        canaries.push_back({{"id", std::to_string(i)}, {"planted", 0}, {"scores", scores[i % 3]}});
+        bettor.observe(std::array{1.0, 0.5, 0.75}[i % 3]);
+    }
+    EXPECT_NEAR(log_e_value({{"test", "canary"}, {"canaries", canaries}}).value(), bettor.log_wealth(),
+                1e-12);
 }
 
 TEST(Evidence, CanariesThatAllComeFirstMultiplyTheirRanks) {

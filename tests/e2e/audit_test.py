@@ -3,6 +3,7 @@ trained on something else. Small models, real path."""
 
 import hashlib
 import json
+import math
 import random
 import shutil
 import urllib.error
@@ -135,6 +136,7 @@ class Audit(E2eTest):
         self.assertEqual(verified["decision"], "positive")
         for one in verified["tests"]:
             self.assertEqual(one["log_p"], found[one["test"]]["log_p"])
+        self.all_together(student, innocent)
         self.falsify()
         self.wrong_nulls(innocent)
         self.behind_an_address(student, innocent, found)
@@ -143,9 +145,25 @@ class Audit(E2eTest):
         self.plan("other", innocent, "--tests", "twin-likelihood,radioactivity-open,canary")
         self.assert_innocent(self.run_audit("other"))
 
-    def run_audit(self, case):
+    def run_audit(self, case, *more):
         return {one["test"]: one for one in json.loads(
-            self.retort("audit", "run", case, "--plant", "plant", "--json", timeout=600).stdout)}
+            self.retort("audit", "run", case, "--plant", "plant", *more, "--json", timeout=600).stdout)}
+
+    def all_together(self, student, innocent):
+        """No single test decides, the average of what bettors win against each does."""
+        self.retort("audit", "plan", "alone", "--plant", "plant", "--secret", "escrow.key", "--teacher", REASONING / "teacher.gguf", "--suspect",
+                    student, "--primary", "average", status=2)
+        for case, suspect, decision in (("together", student, "positive"), ("together-innocent", innocent, "not shown")):
+            self.plan(case, suspect, "--primary", "average", "--tests", "twin-likelihood,canary,radioactivity-closed")
+            found = self.run_audit(case)
+            self.retort("audit", "calibrate", case)
+            self.retort("audit", "report", case, "--key", "report.key")
+            report = json.loads((self.folder / case / "report.json").read_text())
+            average = sum(math.exp(one["log_e"]) for one in found.values()) / 3
+            self.assertAlmostEqual(report["average"]["log_e"], math.log(average), places=9)
+            self.assertEqual(report["decision"], decision)
+            self.assertEqual(json.loads(self.retort("audit", "verify", case, "--json").stdout)["decision"], decision)
+            self.assertIn("All tests decide together", (self.folder / case / "report.html").read_text())
 
     def assert_innocent(self, found):
         for one in found.values():
@@ -246,14 +264,26 @@ class Audit(E2eTest):
                 case = f"{access}-of-{name}"
                 self.plan(case, base, "--suspect-model", "teacher", "--access", access, "--tests", tests, "--primary",
                           tests.split(",")[0], "--answers", 60)
-                seen = self.run_audit(case)
+                seen = self.run_audit(case, "--corroborate")
+                said = json.loads((self.folder / case / "evidence/corroboration.json").read_text())
+                self.assertIn("answers that begin with the logged answer's first token", said)
                 if name == "innocent":
                     self.assert_innocent(seen)
                 elif access == "logprobs":
                     self.assertLess(seen["twin-likelihood"]["log_p"], -6.9)
-                    # Where two choices are as likely, a server may name the other.
-                    n = found["radioactivity-open"]["n"]
-                    self.assertAlmostEqual(seen["radioactivity-open"]["n"], n, delta=0.02 * n)
+                    # Where two choices are nearly as likely, a server may name the other: digits often are. Were its
+                    # tokens a place off, the share in common would be that of chance, about a tenth.
+                    local, distant = ({tuple(pair) for pair in json.loads(
+                        (self.folder / c / "evidence/radioactivity-open.json").read_text())["pairs"]} for c in ("case", case))
+                    self.assertGreater(len(local & distant), 0.75 * len(local))
+                    self.assertGreater(len(local & distant), 0.75 * len(distant))
+                    # Of five tokens a place instead of the whole vocabulary.
+                    name_of = "Min-K%++ (K = 20) of the logged answers"
+                    of_weights = json.loads((self.folder / "case/evidence/corroboration.json").read_text())
+                    self.assertIn("1 control model", of_weights[name_of])
+                    by_weights = float(of_weights[name_of].split()[0])
+                    by_five = float(said[name_of + ", from the likeliest tokens of each place"].split()[0])
+                    self.assertAlmostEqual(by_five, by_weights, delta=0.3 * abs(by_weights), msg=(by_five, by_weights))
                     self.assertAlmostEqual(seen["canary"]["log_p"], found["canary"]["log_p"], delta=0.5)
             self.stop(server)
 

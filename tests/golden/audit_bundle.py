@@ -53,7 +53,18 @@ def pair_hash(key, tokens):
 
 
 def log_binomial_tail(k, n, p):
-    return float(mpmath.log(mpmath.betainc(k, n - k + 1, 0, mpmath.mpf(p), regularized=True))) if k > 0 else 0.0
+    """The terms themselves, from k on, until they no longer count."""
+    if k <= 0:
+        return 0.0
+    p = mpmath.mpf(p)
+    term = mpmath.binomial(n, k) * p**k * (1 - p)**(n - k)
+    total = mpmath.mpf(0)
+    for i in range(k, n + 1):
+        total += term
+        if i > n * p and term < total * mpmath.mpf(10)**-40:
+            break
+        term *= mpmath.mpf(n - i) / (i + 1) * p / (1 - p)
+    return float(mpmath.log(total))
 
 
 def log_gamma_tail(n, x):
@@ -92,12 +103,17 @@ def log_lattice_tail(weights, p, s):
     return log_scale - t * s + math.log(float(numpy.sum(mass[s:top + 1] * numpy.exp(-t * (at - s)))))
 
 
-def twins(evidence):
+def differences_of(evidence):
     differences = []
     for pair in evidence["pairs"]:
         side = [pair[k] - pair.get(k + "_reference", 0.0) for k in ("served", "withheld")]
         side = [x / pair.get(k + "_bytes", 1) for x, k in zip(side, ("served", "withheld"))]
         differences.append(side[0] - side[1])
+    return differences
+
+
+def twins(evidence):
+    differences = differences_of(evidence)
     kept = [abs(d) for d in differences if d != 0]
     if not kept:
         return 0.0
@@ -125,29 +141,56 @@ def twins(evidence):
     return float(mpmath.log(mpmath.mpf(tail)) - len(weights) * mpmath.log(2))
 
 
-def bet(scheme, hashes):
+def bet(values, null):
     """Waudby-Smith and Ramdas' bettor: a stake of at most half of what could be lost, by the mean and variance so far, with
-    the null's own as one observation before the first; ln of 1 over the greatest wealth."""
-    null = scheme["gamma"] if scheme["scheme"] == "red-green" else 0.5
-    weights = [10 * (scheme["layers"] - 1) - 9 * layer for layer in range(scheme["layers"])]
-    seen, squares, wealth, most = [], mpmath.mpf(0), mpmath.mpf(1), mpmath.mpf(1)
-    total = mpmath.mpf(0)
-    for h in hashes:
-        if scheme["scheme"] == "red-green":
-            value = mpmath.mpf(h < mpmath.mpf(scheme["gamma"]) * 2**64)
-        elif scheme["scheme"] == "gumbel":
-            value = (mpmath.mpf(h >> 11) + 0.5) / 2**53
-        else:
-            value = mpmath.mpf(sum(w for layer, w in enumerate(weights) if h >> layer & 1)) / sum(weights)
-        gap = (total + null) / (len(seen) + 1) - null
-        spread = (squares + mpmath.mpf("0.25")) / (len(seen) + 1)
+    the null's own as one observation before the first. ln of the wealth at the end, and of the greatest."""
+    null = mpmath.mpf(null)
+    squares, wealth, most, total = mpmath.mpf(0), mpmath.mpf(1), mpmath.mpf(1), mpmath.mpf(0)
+    for n, value in enumerate(values, 1):
+        gap = (total + null) / n - null
+        spread = (squares + mpmath.mpf("0.25")) / n
         stake = min(max(gap / (spread + gap * gap), 0), mpmath.mpf("0.5") / null)
         wealth *= 1 + stake * (value - null)
         most = max(most, wealth)
-        seen.append(value)
         total += value
-        squares += (value - (total + null) / (len(seen) + 1)) ** 2
-    return -float(mpmath.log(most))
+        squares += (value - (total + null) / (n + 1)) ** 2
+    return float(mpmath.log(wealth)), float(mpmath.log(most))
+
+
+def null_mean(scheme):
+    return scheme["gamma"] if scheme["scheme"] == "red-green" else 0.5
+
+
+def outcomes(scheme, hashes):
+    weights = [10 * (scheme["layers"] - 1) - 9 * layer for layer in range(scheme["layers"])]
+    for h in hashes:
+        if scheme["scheme"] == "red-green":
+            yield mpmath.mpf(h < mpmath.mpf(scheme["gamma"]) * 2**64)
+        elif scheme["scheme"] == "gumbel":
+            yield (mpmath.mpf(h >> 11) + 0.5) / 2**53
+        else:
+            yield mpmath.mpf(sum(w for layer, w in enumerate(weights) if h >> layer & 1)) / sum(weights)
+
+
+def e_value(evidence):
+    """ln of the wealth that each kind of evidence gives."""
+    test = evidence["test"]
+    if test.startswith("twin-"):
+        values, sizes = [], 0.0
+        for n, d in enumerate(differences_of(evidence)):
+            if sizes > 0:
+                values.append(0.5 + 0.5 * max(-1.0, min(1.0, d / (2 * sizes / n))))
+            sizes += abs(d)
+        return bet(values, 0.5)[0]
+    if test == "canary":
+        return bet([1 - (sum(x >= c["scores"][c["planted"]] for x in c["scores"]) - 1) / (len(c["scores"]) - 1)
+                    for c in evidence["canaries"]], 0.5)[0]
+    scheme, key = evidence["scheme"], bytes.fromhex(evidence["subkey"])
+    if test == "green-mass":
+        bound = mpmath.mpf(scheme["gamma"]) * 2**64
+        return bet([mpmath.mpf(sum(w for t, w in zip(c["tokens"], c["weights"]) if pair_hash(key, c["window"] + [t]) < bound)) /
+                    sum(c["weights"]) for c in evidence["contexts"] if c["weights"]], scheme["gamma"])[0]
+    return bet(outcomes(scheme, [pair_hash(key, pair) for pair in evidence["pairs"]]), null_mean(scheme))[0]
 
 
 def pairs(evidence):
@@ -156,7 +199,7 @@ def pairs(evidence):
     n = len(hashes)
     assert len({tuple(p) for p in evidence["pairs"]}) == n
     if evidence.get("stopping"):
-        return bet(scheme, hashes)
+        return -bet(outcomes(scheme, hashes), null_mean(scheme))[1]
     if scheme["scheme"] == "red-green":
         bound = mpmath.mpf(scheme["gamma"]) * 2**64
         return log_binomial_tail(sum(h < bound for h in hashes), n, scheme["gamma"])
@@ -199,9 +242,10 @@ def main():
             own = {"twin-likelihood": twins, "twin-continuation": twins, "radioactivity-closed": pairs,
                    "radioactivity-open": pairs, "canary": canaries, "green-mass": mass}[result["test"]](evidence)
             apart = abs(own - result["log_p"]) / max(abs(own), 1e-3)
-            worst = max(worst, apart)
+            won = e_value(evidence)
+            worst = max(worst, apart, abs(won - result["log_e"]) / max(abs(won), 1e-3))
             print(f"{folder.name:24} {result['test']:22} {evidence.get('scheme', {}).get('scheme', ''):11} n {result['n']:6} "
-                  f"ln p {result['log_p']:.9f} reference {own:.9f} apart {apart:.1e}")
+                  f"ln p {result['log_p']:.9f} reference {own:.9f} apart {apart:.1e}; ln e {result['log_e']:.9f} reference {won:.9f}")
     print(f"worst {worst:.1e}")
     return 0 if worst < 1e-6 else 1
 
