@@ -22,46 +22,20 @@ import torch
 import transformers
 
 import factory
+import quality_prompts
 
 sys.path.insert(0, str(factory.ROOT / "tests/golden"))
 import audit_bundle  # noqa: E402
 import watermark  # noqa: E402
 
-SETTINGS = {
-    "none": None,
-    "red-green δ 1": dict(kind="red-green", window=1, gamma=0.25, delta=1.0),
-    "red-green δ 2": dict(kind="red-green", window=1, gamma=0.25, delta=2.0),
-    "red-green δ 4": dict(kind="red-green", window=1, gamma=0.25, delta=4.0),
-    "gumbel": dict(kind="gumbel", window=4),
-    "tournament": dict(kind="tournament", window=4, layers=30),
-}
-THEMES = ["a lighthouse keeper", "a lost dog", "a winter market", "two sisters and a boat", "a clockmaker", "a night train",
-          "an old library", "a mountain village", "a musician in a storm", "a garden behind a wall", "a baker's apprentice",
-          "a letter that came too late", "a journey across a desert", "a school play", "a broken bridge", "a fisherman's son"]
-CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Germany": "Berlin", "Egypt": "Cairo",
-            "Greece": "Athens", "Russia": "Moscow", "China": "Beijing", "Portugal": "Lisbon", "Austria": "Vienna",
-            "Poland": "Warsaw", "Ireland": "Dublin", "Norway": "Oslo", "Sweden": "Stockholm", "Cuba": "Havana",
-            "Peru": "Lima", "Kenya": "Nairobi", "Iraq": "Baghdad", "India": "Delhi", "Hungary": "Budapest",
-            "Finland": "Helsinki", "Denmark": "Copenhagen", "Belgium": "Brussels", "Argentina": "Buenos Aires",
-            "Canada": "Ottawa", "Australia": "Canberra", "Turkey": "Ankara", "Iran": "Tehran", "Thailand": "Bangkok"}
 LENGTHS = [25, 50, 100, 200]
 LONGEST = LENGTHS[-1]
 
 
 def prompts_of(folder, args):
     stories = [{"id": f"story-{i}", "prompt": f"Write a long story, of many paragraphs, about {theme}."}
-               for i, theme in enumerate(THEMES[:args.stories])]
-    tasks = [{"id": f"capital-{c}", "prompt": f"What is the capital of {c}? Answer in one sentence.", "metadata": {"answer": a}}
-             for c, a in CAPITALS.items()]
-    rng = random.Random(5)
-    tasks += [{"id": f"city-{c}", "prompt": f"{a} is the capital of which country? Answer in one sentence.",
-               "metadata": {"answer": c}} for c, a in CAPITALS.items()]
-    for i in range(60):
-        a, b = rng.randrange(2, 10), rng.randrange(2, 10)
-        tasks.append({"id": f"sum-{i}", "prompt": f"What is {a} + {b}? (Question {i + 1}.) Answer in one sentence.",
-                      "metadata": {"answer": str(a + b)}})
-    random.Random(6).shuffle(tasks)
-    tasks = tasks[:args.tasks]
+               for i, theme in enumerate(quality_prompts.THEMES[:args.stories])]
+    tasks = quality_prompts.tasks()[:args.tasks]
     (folder / "stories.jsonl").write_text("".join(json.dumps(p) + "\n" for p in stories))
     (folder / "tasks.jsonl").write_text("".join(json.dumps(p) + "\n" for p in tasks))
 
@@ -242,7 +216,7 @@ def main():
     torch.set_num_threads(args.threads)
     prompts_of(folder, args)
     places = {}
-    for name, scheme in SETTINGS.items():
+    for name, scheme in quality_prompts.SETTINGS.items():
         places[name] = generate(folder, name, scheme, args)
         print(name, (places[name] / "done").read_text().strip(), flush=True)
     if args.generate_only:
@@ -258,7 +232,7 @@ def main():
     found = json.loads((folder / "quality.json").read_text()) if (folder / "quality.json").exists() else {}
     texts_of = {name: {key: encode(text) for key, (_, text, _) in sorted(answers(where / "stories").items())}
                 for name, where in places.items()}
-    for name, scheme in SETTINGS.items():
+    for name, scheme in quality_prompts.SETTINGS.items():
         if name in found and name != "none":
             continue
         where, rng = places[name], random.Random(name)

@@ -31,8 +31,33 @@ def paraphrased(lines, share, rng):
     return out
 
 
+def rewritten(made, name, marked, paraphraser):
+    """Every answer told anew by a model; and how many of its word trigrams are left (Jaccard), on average."""
+    prompts = ["Rewrite this passage in plain modern English, in your own words and another order. Answer with the rewritten passage only."
+               "\n\n" + json.loads(line)["answer"]["content"].strip() for line in marked]
+    collected = made.serve_and_collect(name, [json.dumps({"prompt": prompt}) for prompt in prompts], teacher=paraphraser, temperature=0.7)
+    said = {one["prompt"][-1]["content"]: one["answer"]["content"] for one in map(json.loads, collected)}
+
+    def trigrams(text):
+        words = re.findall(r"[a-z']+", text.lower())
+        return {tuple(words[i:i + 3]) for i in range(len(words) - 2)}
+
+    out, kept = [], []
+    for prompt, line in zip(prompts, marked):
+        one = json.loads(line)
+        if not said.get(prompt, "").strip():
+            continue
+        before, after = trigrams(one["answer"]["content"]), trigrams(said[prompt])
+        kept.append(len(before & after) / max(1, len(before | after)))
+        one["answer"]["content"] = said[prompt]
+        out.append(json.dumps(one))
+    print(f"{name}: {len(out)} of {len(marked)} rewritten; {sum(kept) / len(kept):.3f} of the trigrams in common; {out[0][:600]}", flush=True)
+    return out
+
+
 def main():
     parser = prose.arguments()
+    parser.add_argument("--paraphraser", help="a model that tells the answers anew; without it that line is left out")
     args = parser.parse_args()
     made = prose.Prose(args.folder, args.text, args.python, args)
     results = made.folder / "remains.jsonl"
@@ -92,6 +117,8 @@ def main():
         one("never saw it, another tokenizer", innocent_of_other_tokenizer, "radioactivity-open,radioactivity-closed,twin-likelihood")
         for share in (0.1, 0.3, 0.6):
             one(f"{share:.0%} of words replaced", lambda: train(f"para-{share}", paraphrased(marked, share, rng)))
+        if args.paraphraser:
+            one("told anew by a model", lambda: train("retold", rewritten(made, f"{tag}-retold-said", marked, args.paraphraser)))
         for share in (0.5, 0.1):
             keep = int(args.examples * share)
             one(f"{share:.0%} of it, the rest human text",
