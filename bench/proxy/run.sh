@@ -66,13 +66,15 @@ for round in $(seq "$rounds"); do
     least=$(awk "BEGIN {print (\"${least:-}\" == \"\" || $rate < ${least:-0}) ? $rate : ${least:-0}}")
   done
 done
-# Half of the least of all rates, for each the same: an open loop (paced.cpp), so that who is slow is not asked less.
+# Half of the least of all rates, for each the same: an open loop (paced.cpp), so that who is slow is not asked less. What the
+# scheduler does to a tail differs more between minutes than between programs, so both take turns of a few seconds.
 half=$(awk "BEGIN {printf \"%d\", $least / 2}")
-for round in $(seq "$rounds"); do
+for turn in $(seq $((rounds * 6))); do
   for target in "${targets[@]}"; do
-    echo "half load, round $round, ${target#* }: $(./paced "${target%% *}" "$half" "$seconds" "$connections" request)"
+    echo "half load, turn $turn, ${target#* }: $(./paced "${target%% *}" "$half" $(((seconds + 1) / 2)) "$connections" request)"
   done
-done
+done | tee turns
+python3 "$here/tail.py" turns
 kill "${pids[2]}"; wait "${pids[2]}" || true
 echo "events on the disk: $("$retort" keys events "$work/store.db.events" | wc -l)"
 "$retort" keys usage
