@@ -7,10 +7,11 @@
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#define RETORT_AMX_BEGIN                                                                              \
-    _Pragma(                                                                                          \
-        "clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni," \
-        "avx512bf16,fma,avx2,f16c,amx-tile,amx-bf16\"))), apply_to = function)")
+// Clang's _Pragma takes one literal, however long.
+// clang-format off
+#define RETORT_AMX_BEGIN \
+    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,avx2,f16c,amx-tile,amx-bf16\"))), apply_to = function)")
+// clang-format on
 #define RETORT_AMX_END _Pragma("clang attribute pop")
 #else
 #define RETORT_AMX_BEGIN RETORT_AVX512_BEGIN _Pragma("GCC target(\"amx-tile,amx-bf16\")")

@@ -7,10 +7,11 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#define RETORT_AVX512_BEGIN                                                                           \
-    _Pragma(                                                                                          \
-        "clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni," \
-        "avx512bf16,fma,avx2,f16c\"))), apply_to = function)")
+// Clang's _Pragma takes one literal, however long.
+// clang-format off
+#define RETORT_AVX512_BEGIN \
+    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,avx2,f16c\"))), apply_to = function)")
+// clang-format on
 #define RETORT_AVX512_END _Pragma("clang attribute pop")
 #else
 // GCC 12's own headers begin from vectors that nothing was written to, and it warns of them (bug 105593).
