@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "cli/commands.h"
 #include "collect/collect.h"
+#include "collect/hedging.h"
 #include "data/prompts.h"
 #include "formats/json.h"
 
@@ -76,6 +77,10 @@ void print_report(const collect::CollectReport& report, const std::string& outpu
         "flight\n",
         report.spent.prompt_tokens, report.spent.completion_tokens, report.spent.cost, report.retries,
         report.overloads, report.peak_in_flight);
+    if (report.hedges > 0) {
+        fmt::print("  {} slow answers were asked for twice, {} came by the second request\n", report.hedges,
+                   report.hedges_first);
+    }
     if (report.truncated > 0) {
         fmt::print("  {} answers were cut by --max-tokens; a higher one asks again only for them\n",
                    report.truncated);
@@ -210,6 +215,12 @@ void add_limits(CLI::App& app, collect::CollectOptions& options) {
                    "most requests in flight at an endpoint")
         ->type_name("N")
         ->check(CLI::Range(1, 10'000))
+        ->group(pace);
+    app.add_option("--hedge", options.hedge_share,
+                   "ask a second time for the slowest SHARE of the answers (0.05: one in twenty); the first "
+                   "answer is kept, both are paid; 0: never")
+        ->type_name("SHARE")
+        ->check(CLI::Range(0.0, collect::most_hedge_share))
         ->group(pace);
     app.add_option("--max-attempts", options.max_attempts, "tries of a request; overload does not count")
         ->type_name("N")

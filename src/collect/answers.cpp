@@ -27,14 +27,41 @@ std::string write_failure_frame(const Failure& failure) {
                                       {"time", failure.time}});
 }
 
+std::string write_payment_frame(const Payment& payment) {
+    return "P" + formats::write_json({{"id", payment.id},
+                                      {"prompt_tokens", payment.prompt_tokens},
+                                      {"completion_tokens", payment.completion_tokens},
+                                      {"cost", payment.cost}});
+}
+
+namespace {
+
+Result<Payment> parse_payment(std::string_view text) {
+    RETORT_TRY(const Json json, formats::parse_json(text, "payment"));
+    Payment payment;
+    RETORT_TRY(payment.id, formats::json_string(json, "id"));
+    RETORT_TRY(payment.prompt_tokens, formats::json_integer(json, "prompt_tokens"));
+    RETORT_TRY(payment.completion_tokens, formats::json_integer(json, "completion_tokens"));
+    RETORT_TRY(payment.cost, formats::json_number(json, "cost"));
+    if (payment.prompt_tokens < 0 || payment.completion_tokens < 0 || !(payment.cost >= 0))
+        return fail(ErrorCode::format, "payment {}: less than nothing was paid", payment.id);
+    return payment;
+}
+
+}  // namespace
+
 Result<Frame> parse_frame(std::string_view frame) {
     Frame out;
     if (frame.starts_with('A')) {
         RETORT_TRY(out.record, data::parse_record(frame.substr(1)));
         return out;
     }
+    if (frame.starts_with('P')) {
+        RETORT_TRY(out.payment, parse_payment(frame.substr(1)));
+        return out;
+    }
     if (!frame.starts_with('F')) {
-        return fail(ErrorCode::format, "a frame that is neither an answer (A) nor a failure (F)");
+        return fail(ErrorCode::format, "a frame that is no answer (A), failure (F) or payment (P)");
     }
     RETORT_TRY(const Json json, formats::parse_json(frame.substr(1), "failure"));
     Failure failure;
@@ -79,6 +106,11 @@ void AnswerStore::take(Frame&& frame) {
         spent_.requests += frame.failure->attempts;
         std::string id = frame.failure->id;
         failures_.insert_or_assign(std::move(id), std::move(*frame.failure));
+    } else if (frame.payment) {
+        spent_.requests += 1;
+        spent_.prompt_tokens += frame.payment->prompt_tokens;
+        spent_.completion_tokens += frame.payment->completion_tokens;
+        spent_.cost += frame.payment->cost;
     }
 }
 
@@ -101,18 +133,23 @@ bool AnswerStore::is_missing(const std::string& id, std::int64_t max_tokens) con
     return max_tokens == 0 || max_tokens > record->request.max_tokens;
 }
 
-Status AnswerStore::add(const data::Record& record) {
-    RETORT_CHECK(journal_->append(write_answer_frame(record)));
+Status AnswerStore::append(std::string_view bytes, Frame&& frame) {
+    RETORT_CHECK(journal_->append(bytes));
     ++unsynced_;
-    take({.record = record, .failure = std::nullopt});
+    take(std::move(frame));
     return {};
 }
 
+Status AnswerStore::add(const data::Record& record) {
+    return append(write_answer_frame(record), {.record = record, .failure = {}, .payment = {}});
+}
+
 Status AnswerStore::add(const Failure& failure) {
-    RETORT_CHECK(journal_->append(write_failure_frame(failure)));
-    ++unsynced_;
-    take({.record = std::nullopt, .failure = failure});
-    return {};
+    return append(write_failure_frame(failure), {.record = {}, .failure = failure, .payment = {}});
+}
+
+Status AnswerStore::add(const Payment& payment) {
+    return append(write_payment_frame(payment), {.record = {}, .failure = {}, .payment = payment});
 }
 
 Status AnswerStore::sync_if_due(double now, bool force) {

@@ -29,12 +29,22 @@ struct Failure {
     std::string time;
 };
 
+// What was paid for a request whose answer is not kept: the slower of two for the same answer.
+struct Payment {
+    std::string id;  // of the request, as a record's
+    std::int64_t prompt_tokens = 0;
+    std::int64_t completion_tokens = 0;
+    double cost = 0;
+};
+
 std::string write_answer_frame(const data::Record& record);
 std::string write_failure_frame(const Failure& failure);
+std::string write_payment_frame(const Payment& payment);
 
 struct Frame {
-    std::optional<data::Record> record;  // one of the two
+    std::optional<data::Record> record;  // one of the three
     std::optional<Failure> failure;
+    std::optional<Payment> payment;
 };
 Result<Frame> parse_frame(std::string_view frame);
 
@@ -51,6 +61,7 @@ class AnswerStore {
     // In the file when it returns; on the disk after the next sync.
     Status add(const data::Record& record);
     Status add(const Failure& failure);
+    Status add(const Payment& payment);
     // fsync when 32 frames or a second have gathered, or (force) when anything has.
     Status sync_if_due(double now, bool force = false);
 
@@ -60,6 +71,7 @@ class AnswerStore {
 
   private:
     explicit AnswerStore() = default;
+    Status append(std::string_view bytes, Frame&& frame);
     void take(Frame&& frame);
     std::optional<base::Journal> journal_;
     std::unordered_map<std::string, data::Record> answers_;

@@ -52,6 +52,12 @@ Status check_options(const CollectOptions& options) {
     if (options.pressure.max_concurrency < 1) {
         return fail(ErrorCode::invalid_argument, "a concurrency of {}", options.pressure.max_concurrency);
     }
+    if (options.hedge_share != 0 &&
+        !(options.hedge_share >= least_hedge_share && options.hedge_share <= most_hedge_share)) {
+        return fail(ErrorCode::invalid_argument,
+                    "--hedge {}: the share of slow answers to ask for twice; from {} to {}, or 0 for none",
+                    options.hedge_share, least_hedge_share, most_hedge_share);
+    }
     return {};
 }
 
@@ -105,6 +111,11 @@ Forecast forecast(const CollectOptions& options, const std::vector<Item>& items,
         static_cast<std::int64_t>(prompt_share * static_cast<double>(out.most.prompt_tokens));
     out.expected.completion_tokens =
         static_cast<std::int64_t>(completion_mean * static_cast<double>(out.requests));
+    out.hedges = static_cast<std::int64_t>(options.hedge_share * static_cast<double>(out.requests));
+    for (Estimate* estimate : {&out.expected, &out.most}) {
+        for (std::int64_t* tokens : {&estimate->prompt_tokens, &estimate->completion_tokens})
+            *tokens += static_cast<std::int64_t>(options.hedge_share * static_cast<double>(*tokens));
+    }
     const BudgetMeter meter(options.budget, {});
     out.expected_cost = meter.price(out.expected.prompt_tokens, out.expected.completion_tokens);
     out.most_cost = meter.price(out.most.prompt_tokens, out.most.completion_tokens);
@@ -179,8 +190,9 @@ std::int64_t most_prompt_tokens(const std::vector<data::Message>& messages) {
 std::string forecast_text(const Forecast& forecast, const Budget& budget) {
     const std::int64_t expected = forecast.expected.prompt_tokens + forecast.expected.completion_tokens;
     const std::int64_t most = forecast.most.prompt_tokens + forecast.most.completion_tokens;
-    std::string text =
-        fmt::format("{} requests to make, about {} tokens (at most {})", forecast.requests, expected, most);
+    std::string text = fmt::format("{} requests to make", forecast.requests);
+    if (forecast.hedges > 0) text += fmt::format(" and at most {} second ones", forecast.hedges);
+    text += fmt::format(", about {} tokens (at most {})", expected, most);
     if (budget.prompt_price > 0 || budget.completion_price > 0) {
         text += fmt::format(", about {:.4f} in money (at most {:.4f})", forecast.expected_cost,
                             forecast.most_cost);
@@ -246,6 +258,8 @@ std::string report_json(const CollectReport& report) {
                        {"missing", report.missing},
                        {"retries", report.retries},
                        {"overloads", report.overloads},
+                       {"hedges", report.hedges},
+                       {"hedges_first", report.hedges_first},
                        {"requests", report.spent.requests},
                        {"prompt_tokens", report.spent.prompt_tokens},
                        {"completion_tokens", report.spent.completion_tokens},

@@ -32,6 +32,9 @@ struct CollectOptions {
     Budget budget;
     EndpointOptions pressure;
     AskOptions ask;
+    // Answers that take longer than all but this share of those before are asked for a second time, for at
+    // most that share of the requests; the first answer is kept, both are paid. 0: none.
+    double hedge_share = 0;
     int max_attempts = 6;           // of one request, overload not counted
     int dead_after = 6;             // rounds of failures of every endpoint in a row, without an answer
     double stall_seconds = 900;     // without an answer, overload included
@@ -53,7 +56,9 @@ struct CollectReport {
     std::int64_t missing = 0;    // still to be asked
     std::int64_t retries = 0;
     std::int64_t overloads = 0;
-    Spent spent;  // in this folder, all runs
+    std::int64_t hedges = 0;        // second requests for slow answers
+    std::int64_t hedges_first = 0;  // of them, those that were answered before the first
+    Spent spent;                    // in this folder, all runs
     double seconds = 0;
     int peak_in_flight = 0;
     std::uint64_t torn_bytes = 0;
@@ -65,6 +70,7 @@ struct CollectReport {
 // Before the first call: how many requests, tokens and how much money it takes, expected and at most.
 struct Forecast {
     std::int64_t requests = 0;
+    std::int64_t hedges = 0;  // second requests, at most; of `expected` and `most` too
     Estimate expected;
     Estimate most;
     double expected_cost = 0;

@@ -32,7 +32,8 @@ Run::Run(const CollectOptions& options, const Terms& terms, AnswerStore& store, 
       transport_(transport),
       report_(report),
       meter_(options.budget, store.spent()),
-      random_(seed_of(options), 0x636f6c6c656374) {
+      random_(seed_of(options), 0x636f6c6c656374),
+      hedging_(options.hedge_share) {
     for (std::size_t i = 0; i < options.endpoints.size(); ++i) {
         servers_.push_back({options.endpoints[i], EndpointHealth(options.pressure, seed_of(options) + i)});
     }
@@ -43,13 +44,17 @@ Run::Run(const CollectOptions& options, const Terms& terms, AnswerStore& store, 
 
 Status Run::go() {
     if (pending_.empty()) return {};
-    const std::size_t most_at_once = std::min(
-        pending_.size(), servers_.size() * static_cast<std::size_t>(options_.pressure.max_concurrency));
+    const std::size_t most_at_once =
+        std::min(pending_.size() * (hedging_.on() ? 2 : 1),
+                 servers_.size() * static_cast<std::size_t>(options_.pressure.max_concurrency));
     RETORT_TRY(
         const auto workers,
         Workers::start(static_cast<int>(std::min<std::size_t>(most_at_once, 512)), [this](const Job& job) {
             return ask(transport_, servers_[job.endpoint].endpoint, items_[job.item].request, options_.ask,
-                       [this] { return cancel_.load(std::memory_order_relaxed); });
+                       [this, &job] {
+                           return cancel_.load(std::memory_order_relaxed) ||
+                                  job.cancel->load(std::memory_order_relaxed);
+                       });
         }));
     // However it ends (a full disk, too), what is still in flight is not waited for.
     const CancelAtEnd cancel_at_end{cancel_};
@@ -84,6 +89,7 @@ void Run::dispatch(Workers& workers, double now) {
         pending_.push_front(later_.begin()->second);
         later_.erase(later_.begin());
     }
+    if (hedging_.on()) hedge(workers, now);
     for (std::size_t idle = 0; idle < servers_.size() && !pending_.empty() && !stopping_;) {
         const std::size_t server = next_server_++ % servers_.size();
         const bool room = in_flight_ < workers.threads() && servers_[server].health.may_start(now);
@@ -93,11 +99,50 @@ void Run::dispatch(Workers& workers, double now) {
         }
         idle = 0;
         spdlog::debug("collect: asks {}", items_[pending_.front()].id);
-        servers_[server].health.started();
-        report_.peak_in_flight = std::max(report_.peak_in_flight, ++in_flight_);
-        workers.give({pending_.front(), server, now});
+        hedging_.asked();
+        begin(workers, pending_.front(), server, now);
         pending_.pop_front();
     }
+}
+
+// A second request for each answer that is among the slowest, before new work: it is little, and late
+// already.
+void Run::hedge(Workers& workers, double now) {
+    for (auto& [item, flight] : flights_) {
+        if (flight.hedged || flight.answered || now - flight.started_at <= hedging_.slow_after()) continue;
+        if (!hedging_.may_hedge() || in_flight_ >= workers.threads()) return;
+        const auto server = server_for_second(flight.endpoint, now);
+        // Where the budget ends is for admit() to say.
+        if (!server || !meter_.reserve(items_[item].most)) return;
+        spdlog::debug("collect: asks {} a second time", items_[item].id);
+        flight.hedged = true;
+        hedging_.hedged();
+        ++report_.hedges;
+        begin(workers, item, *server, now);
+    }
+}
+
+// Another server if there is one that may be asked.
+std::optional<std::size_t> Run::server_for_second(std::size_t first, double now) const {
+    for (std::size_t i = 1; i <= servers_.size(); ++i) {
+        const std::size_t server = (first + i) % servers_.size();
+        if (servers_[server].health.may_start(now)) return server;
+    }
+    return std::nullopt;
+}
+
+void Run::begin(Workers& workers, std::size_t item, std::size_t endpoint, double now) {
+    const auto [place, is_first] = flights_.try_emplace(item);
+    Flight& flight = place->second;
+    if (is_first) {
+        flight.started_at = now;
+        flight.endpoint = endpoint;
+    }
+    ++flight.in_flight;
+    flight.cancels.push_back(std::make_shared<std::atomic<bool>>(false));
+    servers_[endpoint].health.started();
+    report_.peak_in_flight = std::max(report_.peak_in_flight, ++in_flight_);
+    workers.give({item, endpoint, now, !is_first, flight.cancels.back()});
 }
 
 // The budget's leave. What is in flight will mostly take less than the most it can, so only an idle run is
@@ -160,35 +205,72 @@ double Run::seconds_to_wait(double now) const {
     return std::max(wake - now, 0.001);
 }
 
-Status Run::settle(const Finished& finished, double now) {
-    Item& item = items_[finished.job.item];
+// What an outcome says of the endpoint, whatever becomes of the request.
+void Run::settle_endpoint(const Finished& finished, double now) {
     const Outcome& outcome = finished.outcome;
+    const Server& server = servers_[finished.job.endpoint];
     EndpointHealth& health = servers_[finished.job.endpoint].health;
     const double started_at = finished.job.started_at;
-    --in_flight_;
-    if (outcome.kind != OutcomeKind::answered) {
-        // Nothing came back: what it cost, if anything, is not known; the request itself counts.
-        meter_.settle(item.most, {});
-        if (outcome.kind != OutcomeKind::cancelled) last_reason_ = outcome.reason;
-    }
-    if (outcome.kind != OutcomeKind::cancelled) ++item.attempts;
     switch (outcome.kind) {
         case OutcomeKind::answered:
             health.succeeded(now);
-            return settle_answer(item, finished, now);
+            return;
         case OutcomeKind::overloaded:
             health.overloaded(now, started_at, outcome.retry_after);
             ++report_.overloads;
             if (outcome.retry_after > options_.max_retry_after) {
                 stop({ErrorCode::network,
-                      fmt::format("{} asks to wait {} ({}); {}", servers_[finished.job.endpoint].endpoint.url,
+                      fmt::format("{} asks to wait {} ({}); {}", server.endpoint.url,
                                   base::duration_text(outcome.retry_after), outcome.reason, what_is_kept())});
             }
-            pending_.push_front(finished.job.item);
-            return {};
+            return;
         case OutcomeKind::failed:
             health.failed(now, started_at, outcome.retry_after);
-            if (++item.faults >= options_.max_attempts && !health.breaker_open()) {
+            return;
+        case OutcomeKind::rejected:
+        case OutcomeKind::too_long:
+        case OutcomeKind::cancelled:
+            health.ended();
+            return;
+        case OutcomeKind::fatal:
+            health.ended();
+            stop({ErrorCode::network, fmt::format("{} will not answer {}: {}; {}", server.endpoint.url,
+                                                  options_.model, outcome.reason, what_is_kept())});
+            return;
+    }
+}
+
+Status Run::settle(const Finished& finished, double now) {
+    Item& item = items_[finished.job.item];
+    const Outcome& outcome = finished.outcome;
+    --in_flight_;
+    settle_endpoint(finished, now);
+    Flight& flight = flights_.at(finished.job.item);
+    const bool last = --flight.in_flight == 0;
+    if (flight.answered) {
+        const Status settled = settle_second(item, flight, outcome);
+        flights_.erase(finished.job.item);
+        return settled;
+    }
+    if (outcome.kind != OutcomeKind::cancelled) ++item.attempts;
+    if (outcome.kind == OutcomeKind::answered) {
+        hedging_.answered(now - flight.started_at);
+        report_.hedges_first += finished.job.second ? 1 : 0;
+        flight.answered = true;
+        flight.usage = outcome.record.usage;
+        for (const auto& cancel : flight.cancels) cancel->store(true, std::memory_order_relaxed);
+        if (last) flights_.erase(finished.job.item);
+        return settle_answer(item, finished, now);
+    }
+    // Nothing came back: what it cost, if anything, is not known; the request itself counts.
+    meter_.settle(item.most, {});
+    if (outcome.kind != OutcomeKind::cancelled) last_reason_ = outcome.reason;
+    if (!last) return {};  // the other request for it may still be answered
+    flights_.erase(finished.job.item);
+    switch (outcome.kind) {
+        case OutcomeKind::failed:
+            if (++item.faults >= options_.max_attempts &&
+                !servers_[finished.job.endpoint].health.breaker_open()) {
                 ++report_.gave_up;
                 return settle_failure(item, outcome, "gave_up");
             }
@@ -199,7 +281,6 @@ Status Run::settle(const Finished& finished, double now) {
                            finished.job.item);
             return {};
         case OutcomeKind::rejected:
-            health.ended();
             ++report_.rejected;
             if (++rejected_in_a_row_ >= rejected_in_a_row_limit && report_.asked == 0) {
                 stop({ErrorCode::invalid_argument,
@@ -208,22 +289,18 @@ Status Run::settle(const Finished& finished, double now) {
             }
             return settle_failure(item, outcome, "rejected");
         case OutcomeKind::too_long:
-            health.ended();
             ++report_.too_long;
             return settle_failure(item, outcome, "too_long");
-        case OutcomeKind::fatal:
-            health.ended();
-            pending_.push_front(finished.job.item);
-            stop({ErrorCode::network,
-                  fmt::format("{} will not answer {}: {}; {}", servers_[finished.job.endpoint].endpoint.url,
-                              options_.model, outcome.reason, what_is_kept())});
-            return {};
-        case OutcomeKind::cancelled:
-            health.ended();
+        default:  // again, in this run or the next
             pending_.push_front(finished.job.item);
             return {};
     }
-    return {};
+}
+
+// A server that counts no tokens is charged what they can be at most.
+Estimate Run::used_by(const Item& item, const data::Usage& usage) const {
+    const bool counted = usage.prompt_tokens > 0 || usage.completion_tokens > 0;
+    return counted ? Estimate{usage.prompt_tokens, usage.completion_tokens} : item.most;
 }
 
 Status Run::settle_answer(Item& item, const Finished& finished, double now) {
@@ -235,14 +312,27 @@ Status Run::settle_answer(Item& item, const Finished& finished, double now) {
     record.terms_sha256 = terms_.sha256;
     record.attempts = item.attempts;
     record.cost = meter_.price(record.usage.prompt_tokens, record.usage.completion_tokens);
-    // A server that counts no tokens is charged what they can be at most.
-    const bool counted = record.usage.prompt_tokens > 0 || record.usage.completion_tokens > 0;
-    meter_.settle(item.most,
-                  counted ? Estimate{record.usage.prompt_tokens, record.usage.completion_tokens} : item.most);
+    meter_.settle(item.most, used_by(item, record.usage));
     ++report_.asked;
     rejected_in_a_row_ = 0;
     last_answer_ = now;
     return store_.add(record);
+}
+
+// The slower of two requests for the same answer: what it brought is not kept, what it cost is counted.
+Status Run::settle_second(const Item& item, const Flight& flight, const Outcome& outcome) {
+    Estimate used;
+    if (outcome.kind == OutcomeKind::answered) used = used_by(item, outcome.record.usage);
+    if (outcome.kind == OutcomeKind::cancelled) {
+        // Cut off: of the same prompt, and of an answer that the server may charge for up to its limit.
+        used = used_by(item, flight.usage);
+        used.completion_tokens = std::max(used.completion_tokens, options_.max_tokens);
+    }
+    meter_.settle(item.most, used);
+    return store_.add(Payment{.id = item.id,
+                              .prompt_tokens = used.prompt_tokens,
+                              .completion_tokens = used.completion_tokens,
+                              .cost = meter_.price(used.prompt_tokens, used.completion_tokens)});
 }
 
 Status Run::settle_failure(Item& item, const Outcome& outcome, std::string_view kind) {
@@ -260,6 +350,7 @@ Status Run::settle_failure(Item& item, const Outcome& outcome, std::string_view 
 std::string Run::note() const {
     std::string text = fmt::format("{} in flight", in_flight_);
     if (meter_.spent().cost > 0) text += fmt::format(", {:.4f} spent", meter_.spent().cost);
+    if (report_.hedges > 0) text += fmt::format(", {} asked twice", report_.hedges);
     if (report_.overloads > 0) text += fmt::format(", {} times overloaded", report_.overloads);
     return text;
 }

@@ -2,6 +2,7 @@
 // hands out jobs and takes results. Knows nothing of limits and journals.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -20,6 +21,8 @@ struct Job {
     std::size_t item = 0;
     std::size_t endpoint = 0;
     double started_at = 0;
+    bool second = false;                          // of two for the same answer
+    std::shared_ptr<std::atomic<bool>> cancel{};  // set: its answer is wanted no more
 };
 
 struct Finished {

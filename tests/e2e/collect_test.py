@@ -17,9 +17,11 @@ date = "2026-01-01"
 
 
 class Teacher:
-    """Answers "re: PROMPT", or what `answer` makes of it; `delay` seconds each; gives `statuses` first, one a request."""
+    """Answers "re: PROMPT", or what `answer` makes of it; `delay` seconds each, for the first request with a prompt in
+    `hangs` what that says; gives `statuses` first, one a request."""
 
     def __init__(self, delay=0.0, statuses=(), answer="re: {}".format):
+        self.hangs = {}  # prompt → seconds
         self.asked = []  # the prompt of each request that came
         self.keys = set()
         self.reply = answer
@@ -41,7 +43,8 @@ class Teacher:
                     outer.asked.append(prompt)
                     outer.keys.add(self.headers.get("Authorization"))
                     status = outer.statuses.pop(0) if outer.statuses else 200
-                time.sleep(outer.delay)
+                    delay = outer.hangs.pop(prompt, outer.delay)
+                time.sleep(delay)
                 if status == 200:
                     answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"],
                               "choices": [{"index": 0, "finish_reason": "stop",
@@ -94,6 +97,15 @@ class Collect(E2eTest):
     def answers(self):
         lines = (self.folder / "answers/records.jsonl").read_text().splitlines()
         return sorted(json.loads(line)["prompt_id"] for line in lines)
+
+    def frames(self):
+        """The first byte of each frame of the journal: docs/formats/journal.md."""
+        data = (self.folder / "answers/answers.journal").read_bytes()
+        kinds, at = [], 8
+        while at < len(data):
+            kinds.append(chr(data[at + 12]))
+            at += 12 + int.from_bytes(data[at:at + 4], "little")
+        return kinds
 
     def test_each_prompt_once(self):
         names = self.prompts(40)
@@ -158,6 +170,55 @@ class Collect(E2eTest):
         self.assertEqual(report["there_before"] + report["asked"], 200)
         self.assertLessEqual(report["asked"], 200 - asked + 32)
 
+    def test_slow_answers_are_hedged(self):
+        names = self.prompts(100)
+        self.teacher.hangs = {"question 60": 6, "question 80": 6}
+        begin = time.monotonic()
+        done = self.retort(*self.arguments("-q", "--json", "--hedge", 0.05))
+        report = json.loads(done.stdout)
+        self.assertLess(time.monotonic() - begin, 5, "it waited for what it had an answer to")
+        self.assertEqual((report["asked"], report["missing"]), (100, 0))
+        self.assertGreaterEqual(report["hedges_first"], 2, report)
+        self.assertLessEqual(report["hedges"], 5)
+        came = len(self.teacher.asked)  # one that was cut off may not have come so far, and is counted all the same
+        self.assertIn(came, range(102, 101 + report["hedges"]))
+        self.assertEqual(report["requests"], 100 + report["hedges"])  # both were paid
+        self.assertGreaterEqual(report["completion_tokens"], 100 * 3 + 2 * 512)  # for what was cut off, the most
+        self.assertEqual((self.frames().count("A"), self.frames().count("P")), (100, report["hedges"]))
+        self.assertEqual(len(set(self.answers())), 100)
+        again = json.loads(self.retort(*self.arguments("-q", "--json", "--hedge", 0.05)).stdout)
+        self.assertEqual((again["asked"], again["requests"]), (0, report["requests"]))
+        self.assertEqual(again["completion_tokens"], report["completion_tokens"])
+        self.assertEqual(len(self.teacher.asked), came)
+        self.assertEqual(set(self.teacher.asked), set(names))
+
+    def test_kill_9_between_two_requests_for_an_answer(self):
+        self.prompts(100)
+        self.teacher.hangs = {"question 60": 60}
+        answer = self.teacher.reply
+        second = threading.Event()
+
+        def reply(prompt):
+            if prompt == "question 60":
+                second.set()
+                time.sleep(60)
+            return answer(prompt)
+
+        self.teacher.reply = reply
+        process = self.start(*self.arguments("-q", "--hedge", 0.05))
+        self.assertTrue(second.wait(20), "no second request came")
+        self.assertTrue(wait_until(lambda: len(set(self.teacher.asked)) == 100))
+        time.sleep(0.5)
+        process.kill()
+        process.wait()
+        before = len(self.teacher.asked)
+        self.teacher.reply = answer
+        report = json.loads(self.retort(*self.arguments("-q", "--json", "--hedge", 0.05)).stdout)
+        self.assertEqual((report["there_before"], report["asked"]), (99, 1))
+        self.assertEqual(self.teacher.asked[before:], ["question 60"])
+        self.assertEqual(self.frames().count("A"), 100)
+        self.assertEqual(len(set(self.answers())), 100)
+
     def test_dead_teacher(self):
         self.prompts(3)
         gone = Teacher()
@@ -186,6 +247,7 @@ class Collect(E2eTest):
         self.assertIn("prompts.txt", self.retort(*self.arguments(), status=1).stderr)
         self.prompts(1)
         self.retort(*self.arguments("--temperature", "3"), status=2)
+        self.assertIn("--hedge 0.001", self.retort(*self.arguments("--hedge", "0.001"), status=2).stderr)
         self.assertIn("--parameter x", self.retort(*self.arguments("--parameter", "x"), status=2).stderr)
         self.teacher.statuses = [401] * 20
         self.assertIn("401", self.retort(*self.arguments("-q"), status=1).stderr)
