@@ -43,6 +43,13 @@ void print_curate_report(const curate::CurateReport& report, const std::string& 
         fmt::print("  {:<10} {:>6}  records of {} prompts, merkle root {}…\n", split, manifest.records,
                    prompts == report.prompts.end() ? 0 : prompts->second, manifest.merkle_root.substr(0, 16));
     }
+    if (const auto reasoning = report.reasoning.find("train"); reasoning != report.reasoning.end()) {
+        const auto train = report.splits.find("train");
+        if (reasoning->second > 0 && train != report.splits.end()) {
+            fmt::print("  train: {} with reasoning, {} plain\n", reasoning->second,
+                       train->second.records - reasoning->second);
+        }
+    }
     fmt::print("  every drop and its reason: {}/dropped.jsonl\n", output);
 }
 
@@ -182,6 +189,11 @@ void add_curate(Commands& commands) {
         ->check(CLI::Range(0.0, 1.0));
     app.add_option("--split-salt", options->curate.split_salt, "another word here makes another split")
         ->type_name("TEXT");
+    app.add_option(
+           "--reasoning-mix", options->curate.reasoning_mix,
+           "answers with reasoning for each plain one in train.jsonl, by hash (R1: 3); 0: as they come")
+        ->type_name("N")
+        ->check(CLI::Range(0.0, 1e6).description(""));
     add_filters(app, *options);
     add_judge_options(app, options->judge);
     commands.add_json_option(app);

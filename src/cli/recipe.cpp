@@ -61,6 +61,7 @@ Status read_curate(const TomlTable& table, Recipe& recipe) {
     RETORT_TRY(curate.max_tokens, table.integer_or("max_tokens", curate.max_tokens, 0));
     RETORT_TRY(curate.near_duplicate_similarity,
                table.number_or("near_duplicate_similarity", curate.near_duplicate_similarity, 0, 2));
+    RETORT_TRY(curate.reasoning_mix, table.number_or("reasoning_mix", 0.0, 0, 1e6));
     RETORT_TRY(curate.language, table.string_or("language", curate.language));
     RETORT_TRY(curate.validation_share, table.number_or("validation_share", 0.0, 0, 1));
     RETORT_TRY(curate.test_share, table.number_or("test_share", 0.15, 0, 1));

@@ -170,6 +170,7 @@ Status RecipeRun::curate_answers() {
                    {"language", recipe_.curate.language},
                    {"validation_share", recipe_.curate.validation_share},
                    {"test_share", recipe_.curate.test_share}};
+    if (recipe_.curate.reasoning_mix > 0) inputs["reasoning_mix"] = recipe_.curate.reasoning_mix;
     if (!recipe_.verifier.empty()) {
         RETORT_TRY(const base::Sha256 hash, base::sha256_file(recipe_.verifier));
         inputs["verifier"] = base::to_hex(hash);

@@ -10,6 +10,10 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "curate/contamination.h"
+#include "curate/drop.h"
+#include "curate/judge_drops.h"
+#include "curate/mix.h"
 #include "curate/near_duplicates.h"
 #include "data/prompts.h"
 
@@ -40,6 +44,11 @@ Status check_options(const CurateOptions& options) {
         }
         if (!judge.prompt.empty()) RETORT_CHECK(check_judge_prompt(judge.prompt, "judge"));
     }
+    if (!(options.reasoning_mix >= 0 && options.reasoning_mix <= 1e6)) {
+        return fail(ErrorCode::invalid_argument,
+                    "a reasoning mix of {}; answers with reasoning to a plain one, above 0, or 0 for no mix",
+                    options.reasoning_mix);
+    }
     if (options.contamination_ngram < 1) return fail(ErrorCode::invalid_argument, "contamination_ngram is 0");
     if (!(options.near_duplicate_similarity > 0)) {
         return fail(ErrorCode::invalid_argument,
@@ -64,68 +73,6 @@ std::int64_t character_count(std::string_view text) {
     return std::count_if(text.begin(), text.end(),
                          [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; });
 }
-
-struct Drop {
-    std::string reason;  // a short name, counted
-    std::string detail;
-};
-
-// The word n-grams of evaluation sets.
-class Contamination {
-  public:
-    explicit Contamination(std::size_t n) : n_(n) {}
-
-    Status read(const fs::path& path) {
-        RETORT_TRY(const std::string text, base::read_file(path));
-        const bool records = text.find("\"answer\":{") != std::string::npos;
-        if (records) {
-            return data::read_records(path, [&](Record&& record) -> Status {
-                add(prompt_text(record));
-                add(record.content);
-                return {};
-            });
-        }
-        RETORT_TRY(const auto prompts, data::read_prompts(path));
-        for (const data::Prompt& prompt : prompts) {
-            for (const data::Message& message : prompt.messages) {
-                if (message.role != "system") add(message.content);
-            }
-        }
-        return {};
-    }
-
-    // The first n-gram that text shares with a set.
-    [[nodiscard]] std::optional<std::string> shared(std::string_view text) const {
-        const std::vector<std::string> words = words_of(text);
-        for (std::size_t i = 0; i + n_ <= words.size(); ++i) {
-            if (!grams_.contains(hash(words, i, n_))) continue;
-            std::string gram;
-            for (std::size_t k = i; k < i + n_; ++k) gram += (gram.empty() ? "" : " ") + words[k];
-            return gram;
-        }
-        // A whole evaluation text shorter than n words counts when it is the whole of this one.
-        if (!words.empty() && words.size() < n_ && grams_.contains(hash(words, 0, words.size()))) {
-            return std::string(text);
-        }
-        return std::nullopt;
-    }
-
-  private:
-    static std::uint64_t hash(const std::vector<std::string>& words, std::size_t begin, std::size_t count) {
-        std::uint64_t value = count;
-        for (std::size_t i = begin; i < begin + count; ++i) value = base::xxh3_64(words[i], value);
-        return value;
-    }
-
-    void add(std::string_view text) {
-        const std::vector<std::string> words = words_of(text);
-        if (!words.empty() && words.size() < n_) grams_.insert(hash(words, 0, words.size()));
-        for (std::size_t i = 0; i + n_ <= words.size(); ++i) grams_.insert(hash(words, i, n_));
-    }
-
-    std::size_t n_;
-    std::unordered_set<std::uint64_t> grams_;
-};
 
 class Curator {
   public:
@@ -297,61 +244,6 @@ Status keep_terms(const std::vector<fs::path>& files, const fs::path& output) {
     return {};
 }
 
-// Answers that passed everything else: what the judge thinks of them decides.
-std::vector<std::optional<Drop>> drops_by_score(const Judge& judge, const std::vector<Judgement>& judgements,
-                                                std::vector<Record>& records, CurateReport& report) {
-    std::vector<std::optional<Drop>> drops(records.size());
-    std::map<std::string, std::vector<std::size_t>> answers;  // by prompt, those that the score lets pass
-    for (std::size_t i = 0; i < records.size(); ++i) {
-        const Judgement& judgement = judgements[i];
-        Json verdict = {{"model", judge.model}, {"reason", judgement.reason}};
-        if (!judgement.score) {
-            drops[i] = Drop{"unjudged", judgement.reason};
-        } else {
-            ++report.judge_scores[*judgement.score];
-            verdict["score"] = *judgement.score;
-            if (*judgement.score < judge.least_score) {
-                drops[i] = Drop{"judge", fmt::format("{} of {}: {}", *judgement.score, most_judge_score,
-                                                     judgement.reason)};
-            } else {
-                answers[data::normalised_prompt(records[i].request.messages)].push_back(i);
-            }
-        }
-        records[i].verdicts["judge"] = std::move(verdict);
-    }
-    if (judge.best <= 0) return drops;
-    for (auto& [prompt, places] : answers) {
-        // Of equals the earlier stays.
-        std::stable_sort(places.begin(), places.end(), [&](std::size_t one, std::size_t other) {
-            return *judgements[one].score > *judgements[other].score;
-        });
-        for (std::size_t k = static_cast<std::size_t>(judge.best); k < places.size(); ++k) {
-            drops[places[k]] =
-                Drop{"judge_not_best",
-                     fmt::format("{} of {}, and {} to the same prompt got {} or more",
-                                 *judgements[places[k]].score, most_judge_score, judge.best,
-                                 *judgements[places[static_cast<std::size_t>(judge.best) - 1]].score)};
-        }
-    }
-    return drops;
-}
-
-Result<std::vector<std::optional<Drop>>> ask_judge(const Judge& judge, std::vector<Record>& records,
-                                                   CurateReport& report) {
-    std::vector<JudgeQuestion> questions;
-    for (const Record& record : records)
-        questions.push_back(judge_question(record, judge.prompt.empty() ? judge_prompt() : judge.prompt));
-    report.judged = static_cast<std::int64_t>(questions.size());
-    if (questions.empty()) return std::vector<std::optional<Drop>>();
-    RETORT_TRY(const std::vector<Judgement> judgements, judge.ask(questions));
-    std::vector<std::optional<Drop>> drops = drops_by_score(judge, judgements, records, report);
-    if (report.judge_scores.empty()) {
-        return fail(ErrorCode::refused, "the judge {} scored none of {} answers; the first: {}", judge.model,
-                    report.judged, judgements.front().reason);
-    }
-    return drops;
-}
-
 // A line of dropped.jsonl: the record as it came, and why it went.
 std::string dropped_line(const Record& record, const Drop& drop) {
     Record copy = record;
@@ -387,15 +279,24 @@ Result<CurateReport> curate(const CurateOptions& options) {
         ++report.dropped[drop.reason];
         return dropped.write(std::string_view(dropped_line(record, drop)));
     };
-    const auto keep_record = [&](const Record& record) -> Status {
-        const std::string prompt = data::normalised_prompt(record.request.messages);
-        const std::string name = split_of(prompt, options);
+    const auto write_kept = [&](const Record& record, const std::string& prompt,
+                                const std::string& name) -> Status {
         const auto place = std::find(split_names.begin(), split_names.end(), name) - split_names.begin();
         Split& split = splits[static_cast<std::size_t>(place)];
         split.prompts.insert(base::sha256_hex(prompt));
         ++report.kept;
+        report.reasoning[name] += has_reasoning(record) ? 1 : 0;
         RETORT_CHECK(split.records.add(record));
         return split.messages.write(std::string_view(data::write_messages_line(record) + "\n"));
+    };
+    std::vector<Record> to_mix;  // for training, when their kinds are to be in proportion
+    const auto keep_record = [&](Record&& record) -> Status {
+        const std::string prompt = data::normalised_prompt(record.request.messages);
+        const std::string name = split_of(prompt, options);
+        if (options.reasoning_mix <= 0 || name != split_names.front())
+            return write_kept(record, prompt, name);
+        to_mix.push_back(std::move(record));
+        return {};
     };
     std::vector<Record> waiting;  // for the judge
     for (const fs::path& file : files) {
@@ -408,7 +309,7 @@ Result<CurateReport> curate(const CurateOptions& options) {
             progress.update(static_cast<std::uint64_t>(++report.read));
             RETORT_TRY(const std::optional<Drop> drop, curator.look_at(record, report));
             if (drop) return drop_record(record, *drop);
-            if (!options.judge) return keep_record(record);
+            if (!options.judge) return keep_record(std::move(record));
             waiting.push_back(std::move(record));
             return {};
         }));
@@ -416,7 +317,17 @@ Result<CurateReport> curate(const CurateOptions& options) {
     if (options.judge) {
         RETORT_TRY(const std::vector<std::optional<Drop>> drops, ask_judge(*options.judge, waiting, report));
         for (std::size_t i = 0; i < waiting.size(); ++i)
-            RETORT_CHECK(drops[i] ? drop_record(waiting[i], *drops[i]) : keep_record(waiting[i]));
+            RETORT_CHECK(drops[i] ? drop_record(waiting[i], *drops[i]) : keep_record(std::move(waiting[i])));
+    }
+    if (!to_mix.empty()) {
+        const auto drawn = drops_by_mix(to_mix, options.reasoning_mix);
+        if (!drawn) return fail_from(drawn.error(), (options.output / "train.jsonl").string());
+        const std::vector<std::optional<Drop>>& drops = *drawn;
+        for (std::size_t i = 0; i < to_mix.size(); ++i) {
+            RETORT_CHECK(drops[i] ? drop_record(to_mix[i], *drops[i])
+                                  : write_kept(to_mix[i], data::normalised_prompt(to_mix[i].request.messages),
+                                               std::string(split_names.front())));
+        }
     }
     for (std::size_t i = 0; i < splits.size(); ++i) {
         const std::string name(split_names[i]);
@@ -438,7 +349,9 @@ std::string report_json(const CurateReport& report) {
     Json splits = Json::object();
     for (const auto& [name, manifest] : report.splits) {
         const auto prompts = report.prompts.find(name);
+        const auto reasoning = report.reasoning.find(name);
         splits[name] = {{"records", manifest.records},
+                        {"reasoning", reasoning == report.reasoning.end() ? 0 : reasoning->second},
                         {"prompts", prompts == report.prompts.end() ? 0 : prompts->second},
                         {"completion_tokens", manifest.usage.completion_tokens},
                         {"merkle_root", manifest.merkle_root}};

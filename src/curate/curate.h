@@ -46,6 +46,10 @@ struct CurateOptions {
     const screen::Screen* protected_works = nullptr;  // answers that repeat them are dropped
     std::optional<Judge> judge;                       // asked about what all else has left
 
+    // Answers with reasoning for each plain one in train.jsonl; what is too many of one kind goes, by hash.
+    // 0: as they come.
+    double reasoning_mix = 0;
+
     // Shares of prompts, by hash: the same prompt is always in the same split.
     double validation_share = 0.1;
     double test_share = 0.1;
@@ -56,10 +60,11 @@ struct CurateOptions {
 struct CurateReport {
     std::int64_t read = 0;
     std::int64_t kept = 0;
-    std::map<std::string, std::int64_t> dropped;   // by reason
-    std::map<std::string, data::Manifest> splits;  // train, validation, test
-    std::map<std::string, std::int64_t> prompts;   // distinct ones of each split
-    std::int64_t verified = 0;                     // answers the verifier was asked about
+    std::map<std::string, std::int64_t> dropped;    // by reason
+    std::map<std::string, data::Manifest> splits;   // train, validation, test
+    std::map<std::string, std::int64_t> prompts;    // distinct ones of each split
+    std::map<std::string, std::int64_t> reasoning;  // records of each split that have reasoning
+    std::int64_t verified = 0;                      // answers the verifier was asked about
     std::int64_t verified_passed = 0;
     std::int64_t judged = 0;                            // answers that were put to the judge
     std::map<std::int64_t, std::int64_t> judge_scores;  // score → answers
