@@ -88,6 +88,13 @@ ApiResult<void> read_tool_choice(const json& object, const json* tools, ToolChoi
             return bad_value("tool_choice", "it is none of none, auto, required");
         }
     } else if (choice->is_object()) {
+        std::string type = "function";
+        RETORT_CHECK(read_string(*choice, "type", "tool_choice.type", type));
+        if (type != "function") {
+            return tl::make_unexpected(unsupported_parameter(
+                "tool_choice.type",
+                fmt::format("Choices of type '{}' are not supported; only 'function' is.", type)));
+        }
         const json* function = member(*choice, "function");
         if (function == nullptr) return bad_value("tool_choice.function", "it is missing");
         RETORT_CHECK(read_string(*function, "name", "tool_choice.function.name", out.function));

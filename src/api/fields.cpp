@@ -47,10 +47,10 @@ ApiResult<void> read_integer(const json& object, const char* name, std::int64_t 
     return {};
 }
 
-ApiResult<void> read_boolean(const json& object, const char* name, bool& out) {
+ApiResult<void> read_boolean(const json& object, const char* name, bool& out, const std::string& param) {
     const json* value = member(object, name);
     if (value == nullptr) return {};
-    if (!value->is_boolean()) return wrong_type(name, "a boolean", *value);
+    if (!value->is_boolean()) return wrong_type(param.empty() ? name : param, "a boolean", *value);
     out = value->get<bool>();
     return {};
 }
@@ -176,8 +176,9 @@ ApiResult<void> read_stream(const json& object, bool& stream, bool& include_usag
     if (!options->is_object()) return wrong_type("stream_options", "an object", *options);
     if (!stream) return bad_value("stream_options", "it is only allowed when 'stream' is true");
     bool ignored = false;  // padding against guesses from sizes: nothing is added here
-    RETORT_CHECK(read_boolean(*options, "include_obfuscation", ignored));
-    return read_boolean(*options, "include_usage", include_usage);
+    RETORT_CHECK(
+        read_boolean(*options, "include_obfuscation", ignored, "stream_options.include_obfuscation"));
+    return read_boolean(*options, "include_usage", include_usage, "stream_options.include_usage");
 }
 
 }  // namespace retort::api

@@ -26,8 +26,9 @@ ApiResult<void> read_number(const nlohmann::json& object, const char* name, doub
                             std::optional<double>& out);
 ApiResult<void> read_integer(const nlohmann::json& object, const char* name, std::int64_t low,
                              std::int64_t high, std::optional<std::int64_t>& out);
-ApiResult<void> read_boolean(const nlohmann::json& object, const char* name, bool& out);
-// `param` is what errors call it.
+// `param` is what errors call it; empty: its name.
+ApiResult<void> read_boolean(const nlohmann::json& object, const char* name, bool& out,
+                             const std::string& param = {});
 ApiResult<void> read_string(const nlohmann::json& object, const char* name, const std::string& param,
                             std::string& out);
 ApiResult<std::string> read_model(const nlohmann::json& object);

@@ -62,6 +62,7 @@ struct ServerOptions {
     // The body (and its content type) of answers the server gives by itself: 400, 413, 431.
     std::function<std::string(int status, std::string_view message)> error_body;
     std::string error_content_type = "application/json";
+    std::function<Headers()> error_headers;  // of the same answers
 };
 
 class Server {

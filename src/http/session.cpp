@@ -204,8 +204,10 @@ void Session::refuse(const Error& error) {
     answering_ = true;
     linger_after_ = true;
     const auto& make_body = state_->options.error_body;
-    exchange->send(status, {{"Content-Type", state_->options.error_content_type}},
-                   make_body ? make_body(status, message) : message);
+    const auto& make_headers = state_->options.error_headers;
+    Headers headers = make_headers ? make_headers() : Headers();
+    headers.set("Content-Type", state_->options.error_content_type);
+    exchange->send(status, std::move(headers), make_body ? make_body(status, message) : message);
 }
 
 void Session::sweep(Loop& loop) {

@@ -121,22 +121,27 @@ void GenerationJob::fail_with(const api::ApiError& error) {
             writer_->write(http::sse_frame(api::write_error(error)));
             writer_->end();
         } else {
-            writer_->send(error.status, headers_, api::write_error(error));
+            writer_->send(error.status, timed_headers(), api::write_error(error));
         }
     }
     cancel_all();
+}
+
+http::Headers GenerationJob::timed_headers() const {
+    http::Headers headers = headers_;
+    headers.set("openai-processing-ms",
+                fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
+    return headers;
 }
 
 void GenerationJob::begin_stream() {
     if (begun_) return;
     begun_ = true;
     if (ticket_) ticket_->began();
-    http::Headers headers = headers_;
+    http::Headers headers = timed_headers();
     headers.set("Content-Type", "text/event-stream");
     headers.set("Cache-Control", "no-cache");
     headers.set("X-Accel-Buffering", "no");
-    headers.set("openai-processing-ms",
-                fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
     writer_->begin_stream(200, std::move(headers));
     std::string opening;
     for (std::size_t i = 0; i < choices_.size(); ++i) {
@@ -323,7 +328,7 @@ void GenerationJob::finish() {
             writer_->write(http::sse_frame(api::write_error(error)));
             writer_->end();
         } else {
-            writer_->send(error.status, headers_, api::write_error(error));
+            writer_->send(error.status, timed_headers(), api::write_error(error));
         }
         return;
     }
@@ -350,9 +355,7 @@ void GenerationJob::finish() {
             if (!choice.logprobs) choice.logprobs.emplace();
         }
     }
-    headers_.set("openai-processing-ms",
-                 fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
-    writer_->send(200, headers_, format_->whole(choices_, usage_));
+    writer_->send(200, timed_headers(), format_->whole(choices_, usage_));
 }
 
 std::vector<api::TokenLogprobs> GenerationJob::logprobs_of(

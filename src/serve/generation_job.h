@@ -125,6 +125,8 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
     void on_done(std::size_t index, Result<generate::TextCompletion> done);
     void fail_with(const api::ApiError& error);
     void begin_stream();
+    // With the time until now.
+    [[nodiscard]] http::Headers timed_headers() const;
     void finish();
     void settle(RequestEnd how, int status);
     void cancel_all();

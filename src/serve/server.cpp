@@ -88,6 +88,13 @@ class Server::Implementation {
             error.message = message;
             return api::write_error(error);
         };
+        http.error_headers = [this] {
+            http::Headers headers;
+            headers.add("x-request-id", random_id("req_"));
+            headers.add("openai-processing-ms", "0");
+            add_cors(headers);
+            return headers;
+        };
         RETORT_TRY(http_, http::Server::start(http, [this](http::ServerRequest request,
                                                            std::shared_ptr<http::ResponseWriter> writer) {
                        handle(std::move(request), std::move(writer));
@@ -181,10 +188,7 @@ class Server::Implementation {
             return options_.admin->answer(std::move(call.request), std::move(call.writer),
                                           std::move(call.headers));
         }
-        if (!options_.cors_origin.empty()) {
-            call.headers.add("Access-Control-Allow-Origin", options_.cors_origin);
-            call.headers.add("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms");
-        }
+        add_cors(call.headers);
         const Route* route = find_route(path);
         if (route == nullptr) return call.send(api::route_not_found(call.request.method, path));
         const std::string allowed(route->methods);
@@ -205,6 +209,16 @@ class Server::Implementation {
             shared->ticket = std::move(admitted.ticket);
             answer(*route, *shared);
         });
+    }
+
+    // What clients in a browser go by: when to ask again, and what is left.
+    void add_cors(http::Headers& headers) const {
+        if (options_.cors_origin.empty()) return;
+        headers.add("Access-Control-Allow-Origin", options_.cors_origin);
+        headers.add("Access-Control-Expose-Headers",
+                    "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, "
+                    "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+                    "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens");
     }
 
     // A request whose sender may ask it.

@@ -18,7 +18,8 @@ TEST(ChatRequest, reads_every_field) {
         "model": "m", "unknown": {"a": [1]}, "user": "u", "temperature": 0, "top_p": 0.5, "top_k": -1, "min_p": 0.1,
         "repetition_penalty": 1.1, "frequency_penalty": -2, "presence_penalty": 2, "max_tokens": 5,
         "max_completion_tokens": 7, "logit_bias": {"11": -100, "3": 1.5}, "stop": ["a", "b"], "seed": -3, "n": 2,
-        "logprobs": true, "top_logprobs": 20, "stream": true, "stream_options": {"include_usage": true},
+        "logprobs": true, "top_logprobs": 20, "stream": true,
+        "stream_options": {"include_usage": true, "include_obfuscation": true},
         "response_format": {"type": "text"}, "tools": [], "reasoning_effort": "low",
         "chat_template_kwargs": {"enable_thinking": false},
         "messages": [
@@ -54,6 +55,7 @@ TEST(ChatRequest, reads_every_field) {
     EXPECT_TRUE(request->stream);
     EXPECT_TRUE(request->include_usage);
     EXPECT_EQ(request->enable_thinking, false);
+    EXPECT_EQ(request->reasoning_effort, "low");
     EXPECT_TRUE(request->tools_json.empty());
 }
 
@@ -101,7 +103,19 @@ TEST(ChatRequest, an_error_names_the_field) {
              {R"("top_logprobs":5)", "top_logprobs"},
              {R"("stream":"yes")", "stream"},
              {R"("stream_options":{"include_usage":true})", "stream_options"},
-             {R"("stream":true,"stream_options":{"include_usage":1})", "include_usage"},
+             {R"("stream":true,"stream_options":{"include_usage":1})", "stream_options.include_usage"},
+             {R"("stream":true,"stream_options":{"include_obfuscation":1})",
+              "stream_options.include_obfuscation"},
+             {R"("reasoning_effort":1)", "reasoning_effort"},
+             {R"("parallel_tool_calls":1)", "parallel_tool_calls"},
+             {R"("chat_template_kwargs":{"enable_thinking":1})", "chat_template_kwargs.enable_thinking"},
+             {R"("functions":[])", "functions"},
+             {R"("function_call":"auto")", "function_call"},
+             {R"("audio":{})", "audio"},
+             {R"("web_search_options":{})", "web_search_options"},
+             {R"("tools":[{"type":"custom"}])", "tools[0].type"},
+             {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{}})", "tool_choice.type"},
+             {R"("tool_choice":{"type":"function"})", "tool_choice.function"},
              {R"("response_format":{"type":"yaml"})", "response_format.type"},
              {R"("response_format":{"type":"json_schema","json_schema":{}})",
               "response_format.json_schema.schema"},
@@ -125,6 +139,11 @@ TEST(ChatRequest, an_error_names_the_field) {
         EXPECT_EQ(request.error().status, 400) << c.fields;
         EXPECT_EQ(request.error().param.value_or("none"), c.param) << c.fields;
         EXPECT_FALSE(request.error().message.empty());
+    }
+    // Known, but not to be had: told apart from a wrong value.
+    for (const char* fields : {R"("audio":{})", R"("tool_choice":{"type":"custom","custom":{}})",
+                               R"("messages":[{"role":"user","content":[{"type":"input_audio"}]}])"}) {
+        EXPECT_EQ(parse_chat_request(with(fields)).error().code, "unsupported_parameter") << fields;
     }
     EXPECT_EQ(parse_chat_request(R"({"messages":[{"role":"user","content":"x"}]})").error().param, "model");
     EXPECT_EQ(parse_chat_request(R"({"model":"m"})").error().param, "messages");
@@ -189,7 +208,27 @@ TEST(CompletionRequest, takes_texts_and_ids) {
         ASSERT_FALSE(bad) << prompt;
         EXPECT_EQ(bad.error().param, "prompt");
     }
-    EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","suffix":"y"})").error().param, "suffix");
+    struct Case {
+        std::string fields;
+        std::string param;
+        std::string code;
+    };
+    for (const Case& c : std::vector<Case>{{R"("suffix":"y")", "suffix", "unsupported_parameter"},
+                                           {R"("best_of":2)", "best_of", "unsupported_parameter"},
+                                           {R"("logprobs":true)", "logprobs", "invalid_value"},
+                                           {R"("logprobs":21)", "logprobs", "invalid_value"},
+                                           {R"("echo":1)", "echo", "invalid_value"},
+                                           {R"("max_tokens":0)", "max_tokens", "invalid_value"}}) {
+        const auto bad = parse_completion_request(R"({"model":"m","prompt":"x",)" + c.fields + "}");
+        ASSERT_FALSE(bad) << c.fields;
+        EXPECT_EQ(bad.error().param, c.param);
+        EXPECT_EQ(bad.error().code, c.code) << c.fields;
+    }
+    for (const char* fields : {R"("best_of":1)", R"("suffix":"")", R"("suffix":null)",
+                               R"("echo":true,"max_tokens":0)", R"("logprobs":20)", R"("unknown":[1])"}) {
+        EXPECT_TRUE(parse_completion_request(std::string(R"({"model":"m","prompt":"x",)") + fields + "}"))
+            << fields;
+    }
 }
 
 TEST(ChatResponse, what_the_server_writes_the_client_reads) {
@@ -210,7 +249,11 @@ TEST(ChatResponse, what_the_server_writes_the_client_reads) {
     token.top.push_back({"a", -1.5, {}});
     choice.logprobs = {token};
     response.choices = {choice};
-    const auto back = parse_chat_response(write_chat_response(response));
+    const std::string written = write_chat_response(response);
+    for (const char* part : {R"("object":"chat.completion")", R"("reasoning_content":"hm","refusal":null)",
+                             R"("total_tokens":15)"})
+        EXPECT_NE(written.find(part), std::string::npos) << written;
+    const auto back = parse_chat_response(written);
     ASSERT_TRUE(back) << back.error().message;
     EXPECT_EQ(back->id, response.id);
     EXPECT_EQ(back->created, 123);
@@ -287,6 +330,7 @@ TEST(ChatChunk, usage_is_null_until_it_is_known) {
     EXPECT_EQ(write_chat_chunk(chunk, false).find("usage"), std::string::npos);
     EXPECT_NE(write_chat_chunk(chunk, true).find(R"("usage":null)"), std::string::npos);
     EXPECT_NE(write_chat_chunk(chunk, true).find(R"("finish_reason":null)"), std::string::npos);
+    EXPECT_NE(write_chat_chunk(chunk, true).find(R"("logprobs":null)"), std::string::npos);
     chunk.choices[0].content = "broken \xff byte";
     EXPECT_NE(write_chat_chunk(chunk, false).find("broken \uFFFD byte"), std::string::npos);
 }
