@@ -160,8 +160,10 @@ class Page(E2eTest):
         self.assertEqual(browser.run("return document.getElementById('status').textContent"), "Stopped.")
         browser.slow_line(latency=0)
         # Two models side by side.
-        browser.run("document.getElementById('max_tokens').value = 30; document.getElementById('compare').click()")
-        self.say("Compare")
+        browser.run("document.getElementById('new').click(); document.getElementById('compare').click()")
+        for name, value in (("max_tokens", 60), ("temperature", 0.7)):
+            browser.run("const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('input'))", name, value)
+        self.say("What does one do with a retort?")
         browser.until("document.querySelectorAll('.turn.pair .message').length === 2 && state.running.length === 0 && document.getElementById('stop').hidden")
         browser.look("chat-pair")
         browser.look("chat-pair-dark", dark=True)
