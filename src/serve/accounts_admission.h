@@ -54,7 +54,8 @@ class AccountAdmission : public Admission {
 
   private:
     AccountAdmission() = default;
-    std::optional<api::ApiError> check(const std::shared_ptr<const Caller>& caller, bool has_key,
+    std::optional<api::ApiError> check(const http::ServerRequest& request,
+                                       const std::shared_ptr<const Caller>& caller, bool has_key,
                                        http::Headers& headers) const;
     void describe(store::Event& event, const http::ServerRequest& request, const Caller* caller);
     void refuse(const api::ApiError& error, store::Event& event, http::Headers headers,

@@ -256,14 +256,17 @@ Status AccountDirectory::write_identities() {
     const std::int64_t time = now();
     const bool forget = time - last_forget_ >= again_seconds;
     if (seen.empty() && !forget) return {};
-    return database_->transaction([&]() -> Status {
-        for (const Seen& each : seen) {
-            RETORT_CHECK(accounts_->saw_identity(each.account, each.kind, each.hash, each.when));
-        }
-        if (!forget) return {};
-        last_forget_ = time;
-        return accounts_->forget_identities(time - options_.identity_retention_seconds);
-    });
+    if (!seen.empty()) {
+        RETORT_CHECK(database_->transaction([&]() -> Status {
+            for (const Seen& each : seen) {
+                RETORT_CHECK(accounts_->saw_identity(each.account, each.kind, each.hash, each.when));
+            }
+            return {};
+        }));
+    }
+    if (!forget) return {};
+    last_forget_ = time;
+    return accounts_->forget_identities(time - options_.identity_retention_seconds);
 }
 
 void AccountDirectory::run() {

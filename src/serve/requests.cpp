@@ -13,6 +13,13 @@ bool ends_in_think(std::string_view prompt) {
     return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with("<think>");
 }
 
+// Whether a prompt that its sender has written himself leaves off in the middle of reasoning.
+bool is_inside_think(std::string_view prompt) {
+    const std::size_t open = prompt.rfind("<think>");
+    const std::size_t close = prompt.rfind("</think>");
+    return open != std::string_view::npos && (close == std::string_view::npos || close < open);
+}
+
 api::ApiResult<generate::TextRequest> prepare(const ServedModel& model, const api::SamplingFields& fields,
                                               std::vector<std::int32_t> prompt, const char* prompt_name) {
     const std::int64_t context = model.engine->context_length();
@@ -215,8 +222,8 @@ api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::Cha
     return job;
 }
 
-api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
-                                              const api::CompletionRequest& request) {
+api::ApiResult<JobRequest> prepare_completion(const ServedModel& model, const api::CompletionRequest& request,
+                                              bool hides_reasoning) {
     if (request.echo && request.logprobs && request.stream) {
         return tl::make_unexpected(api::unsupported_parameter(
             "stream", "An echoed prompt's logprobs come whole: 'echo' with 'logprobs' cannot be streamed."));
@@ -246,8 +253,13 @@ api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
         if (request.logprobs) text.tokens.top_logprobs = static_cast<std::int32_t>(*request.logprobs);
         // Without an answer, what is asked for is the prompt itself.
         text.tokens.prompt_logprobs = request.echo && (request.logprobs || text.tokens.max_tokens == 0);
+        const bool hides = hides_reasoning && model.uses_think_tags;
+        std::string said;
+        if (request.echo || hides)
+            said = prompt.is_tokens ? model.tokenizer.decode(prompt.tokens) : prompt.text;
+        text.split_reasoning = hides;
+        text.starts_in_reasoning = hides && is_inside_think(said);
         if (request.echo) {
-            const std::string said = prompt.is_tokens ? model.tokenizer.decode(prompt.tokens) : prompt.text;
             job.echo.insert(job.echo.end(), static_cast<std::size_t>(request.sampling.n), said);
         }
         add_choices(job, request.sampling, text);

@@ -23,8 +23,10 @@ struct AnswerIdentity {
 
 api::ApiResult<JobRequest> prepare_chat(const ServedModel& model, const api::ChatRequest& request,
                                         GrammarCache& grammars);
-api::ApiResult<JobRequest> prepare_completion(const ServedModel& model,
-                                              const api::CompletionRequest& request);
+// `hides_reasoning`: who asks may not see all of a model's reasoning, and a plain text has no place for a
+// summary.
+api::ApiResult<JobRequest> prepare_completion(const ServedModel& model, const api::CompletionRequest& request,
+                                              bool hides_reasoning);
 
 std::unique_ptr<AnswerFormat> chat_format(AnswerIdentity identity, bool include_usage);
 std::unique_ptr<AnswerFormat> completion_format(AnswerIdentity identity, bool include_usage);

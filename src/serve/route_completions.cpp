@@ -8,7 +8,8 @@ void answer_completion(const Service& service, Call& call, const std::shared_ptr
     auto request = api::parse_completion_request(call.request.body);
     if (!request) return call.send(request.error());
     if (refuses(service, call, *model, request->model)) return;
-    auto job = prepare_completion(*model, *request);
+    const bool hides_reasoning = call.ticket && call.ticket->reasoning() != ReasoningAccess::full;
+    auto job = prepare_completion(*model, *request, hides_reasoning);
     if (!job) return call.send(job.error());
     PlantedRequest planted;
     const api::CompletionRequest::Prompt& prompt = request->prompts.front();

@@ -75,12 +75,28 @@ class EmbeddingJob : public std::enable_shared_from_this<EmbeddingJob> {
         for (const std::uint64_t id : ids) model_->engine->cancel(id);
     }
 
+    // Of the inputs that are done, also when the client has gone meanwhile.
+    void count_use() {
+        TokenUse use;
+        use.prompt_tokens = response_.prompt_tokens;
+        ticket_->count(use);
+    }
+
+    void tell_time() {
+        headers_.set("openai-processing-ms",
+                     fmt::format("{:.0f}", (base::monotonic_seconds() - start_) * 1000));
+    }
+
     void fail_with(const api::ApiError& error) {
         {
             const std::lock_guard lock(mutex_);
             if (std::exchange(failed_, true)) return;
             metrics_.count(cancelled_ ? Outcome::abort : Outcome::error);
-            if (ticket_) ticket_->end(cancelled_ ? RequestEnd::aborted : RequestEnd::failed, error.status);
+            if (ticket_) {
+                count_use();
+                ticket_->end(cancelled_ ? RequestEnd::aborted : RequestEnd::failed, error.status);
+            }
+            tell_time();
             writer_->send(error.status, headers_, api::write_error(error));
         }
         cancel();
@@ -99,15 +115,12 @@ class EmbeddingJob : public std::enable_shared_from_this<EmbeddingJob> {
         if (--unfinished_ > 0 || failed_) return;
         metrics_.count(Outcome::stop);
         if (ticket_) {
-            TokenUse use;
-            use.prompt_tokens = response_.prompt_tokens;
-            ticket_->count(use);
+            count_use();
             ticket_->began();
             ticket_->end(RequestEnd::finished, 200);
         }
-        const double seconds = base::monotonic_seconds() - start_;
-        metrics_.request_latency.observe(seconds);
-        headers_.set("openai-processing-ms", fmt::format("{:.0f}", seconds * 1000));
+        metrics_.request_latency.observe(base::monotonic_seconds() - start_);
+        tell_time();
         writer_->send(200, headers_, api::write_embedding_response(response_));
     }
 

@@ -221,7 +221,10 @@ Status Accounts::set_payment(const std::string& account, const std::string& refe
             const auto rows,
             database_->query("UPDATE accounts SET payment = $2, revision = $3 WHERE id = $1 RETURNING id",
                              {account, hash, revision}));
-        return rows.empty() ? not_found("account", account) : Status();
+        if (rows.empty()) return not_found("account", account);
+        RETORT_CHECK(
+            database_->execute("DELETE FROM identities WHERE account = $1 AND kind = 'payment'", {account}));
+        return hash.empty() ? Status() : saw_identity(account, "payment", hash, now());
     });
 }
 
@@ -369,7 +372,16 @@ Status Accounts::saw_identity(const std::string& account, const std::string& kin
 }
 
 Status Accounts::forget_identities(std::int64_t before) {
-    return database_->execute("DELETE FROM identities WHERE last_seen < $1", {before});
+    RETORT_CHECK(database_->execute("DELETE FROM identities WHERE last_seen < $1", {before}));
+    const std::string unseen =
+        "payment <> '' AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.account = accounts.id AND i.kind = "
+        "'payment')";
+    RETORT_TRY(const auto rows, database_->query("SELECT id FROM accounts WHERE " + unseen + " LIMIT 1", {}));
+    if (rows.empty()) return {};
+    return change([&](std::int64_t revision) {
+        return database_->execute("UPDATE accounts SET payment = '', revision = $1 WHERE " + unseen,
+                                  {revision});
+    });
 }
 
 }  // namespace retort::store

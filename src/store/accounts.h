@@ -121,7 +121,8 @@ class Accounts {
     Result<std::vector<Key>> keys(const std::string& account);  // empty: of all
     Result<std::vector<Plan>> plans();
     Result<std::vector<Terms>> terms();
-    // A keyed hash of an address or user agent, seen now; forget_identities drops what was last seen before.
+    // A keyed hash of an address, user agent or payment, seen now; forget_identities drops what was last seen
+    // before, a payment from its account too. Not within a transaction.
     Status saw_identity(const std::string& account, const std::string& kind, const std::string& hash,
                         std::int64_t now);
     Status forget_identities(std::int64_t before);

@@ -48,6 +48,12 @@ CREATE TABLE guard_trail (
   body TEXT NOT NULL, hash TEXT NOT NULL);
 CREATE INDEX guard_trail_verdict ON guard_trail(verdict);
 )",
+    // What pays for an account is forgotten like any other identity: as if seen when the store last saw one.
+    R"(
+INSERT INTO identities (account, kind, hash, first_seen, last_seen)
+  SELECT id, 'payment', payment, created, COALESCE((SELECT MAX(last_seen) FROM identities), created)
+  FROM accounts WHERE payment <> '';
+)",
 };
 constexpr std::int64_t program_version = std::size(steps);
 

@@ -30,6 +30,7 @@ class Upstream:
         self.cut = False
         self.think = False
         self.sent = 0           # frames
+        self.connections = 0
         self.per_frame = 1      # tokens
         self.running = "reads over"  # use so far with each chunk: "tells", or "refuses" the asking
         outer = self
@@ -39,6 +40,11 @@ class Upstream:
 
             def log_message(self, *_):
                 pass
+
+            def setup(self):
+                with outer.lock:
+                    outer.connections += 1
+                super().setup()
 
             def do_GET(self):
                 self.reply(200, b'{"object":"list","data":[]}')
@@ -207,6 +213,29 @@ class AccountsTest(E2eTest):
                   self.retort("keys", "events", self.store + ".events").stdout.splitlines()]
         self.assertEqual([event["end"] for event in events][:4], ["finished", "finished", "finished", "aborted"])
         self.assertEqual(sum(event["status"] == 401 for event in events) > 0, True)
+
+    def test_every_route_is_counted_over_connections_that_are_kept(self):
+        key = self.make_key(limits={"requests_per_day": 1000})
+        server = self.proxy()
+        for n in range(10):
+            for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"):
+                request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", b'{"model": "m"}', {"Authorization": f"Bearer {key}"})
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    self.assertEqual(answer.headers["x-ratelimit-limit-requests"], "1000", path)
+        self.assertTrue(wait_until(lambda: self.used("requests") == 50), self.used("requests"))
+        self.assertEqual(len(self.upstream.bodies), 50)
+        self.assertLessEqual(self.upstream.connections, 2)  # one a thread of the proxy
+        # A frame leaves as it comes.
+        self.upstream.frame_delay, self.upstream.sent = 0.2, 0
+        connection, response = self.ask(server.port, key, read=False, stream=True)
+        self.assertEqual([response.headers[name] for name in ("content-type", "cache-control", "x-accel-buffering")],
+                         ["text/event-stream", "no-cache", "no"])
+        for frame in range(1, 6):
+            self.assertTrue(response.readline().startswith(b"data: {"))
+            response.readline()
+            self.assertLessEqual(self.upstream.sent, frame + 1)
+        response.close()
+        connection.close()
 
     def abort_a_stream(self, server, key, frames):
         """What an account is charged for a stream of which so many frames were read, and what the upstream had sent by then."""

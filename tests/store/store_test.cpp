@@ -275,6 +275,35 @@ TEST_P(StoreTest, IdentitiesAreForgottenInTime) {
     EXPECT_EQ(count(), 0U);
 }
 
+TEST_P(StoreTest, APaymentIsForgottenLikeAnyIdentity) {
+    const std::string id = make_account();
+    const auto payment = [&] { return accounts_->accounts()->at(0).payment; };
+    ASSERT_TRUE(accounts_->set_payment(id, "customer 4711"));
+    const std::string hash = payment();
+    EXPECT_EQ(hash, secret_.short_hash("payment", "customer 4711"));
+    ASSERT_TRUE(accounts_->saw_identity(id, "payment", hash, some_time));
+    ASSERT_TRUE(accounts_->forget_identities(some_time));
+    EXPECT_EQ(payment(), hash);
+    const std::int64_t before = *accounts_->revision();
+    ASSERT_TRUE(accounts_->forget_identities(some_time + 1));
+    EXPECT_EQ(payment(), "");
+    // Servers learn of it.
+    const auto changes = accounts_->changes_since(before);
+    ASSERT_EQ(changes->accounts.size(), 1U);
+    EXPECT_EQ(changes->accounts[0].payment, "");
+    // A store of an older program has payments that nobody has seen: they are as old as what it saw last.
+    ASSERT_TRUE(accounts_->set_payment(id, "customer 4711"));
+    ASSERT_TRUE(database_->execute("DELETE FROM identities", {}));
+    ASSERT_TRUE(accounts_->saw_identity(id, "address", hash, some_time + 70));
+    ASSERT_TRUE(database_->execute("UPDATE meta SET number = 2 WHERE name = 'schema'", {}));
+    ASSERT_TRUE(open_database(location_));
+    const auto rows = database_->query("SELECT last_seen FROM identities WHERE kind = 'payment'", {});
+    ASSERT_EQ(rows->size(), 1U);
+    EXPECT_EQ((*rows)[0].integer(0), some_time + 70);
+    ASSERT_TRUE(accounts_->set_payment(id, ""));
+    EXPECT_TRUE(database_->query("SELECT hash FROM identities WHERE kind = 'payment'", {})->empty());
+}
+
 TEST_P(StoreTest, MarksComeWithTheChangesAndLeaveATrail) {
     const std::string id = make_account();
     Marks marks(*database_, secret_);
