@@ -93,6 +93,12 @@ void add_distill(Commands& commands) {
         [options](const CommonOptions& common) -> Status {
             DistillSettings& settings = options->settings;
             RETORT_CHECK(settings.finish());
+            if (settings.is_on_policy && options->check) {
+                return fail(ErrorCode::unsupported,
+                            "--check looks at a training on records; {} trains on what the student answers: "
+                            "leave --check away, or check the objective ce on the prompts' records",
+                            settings.objective);
+            }
             train::Communicator*& world = settings.options.train.world;
             RETORT_TRY(world, train::join_world());
             if (!world->is_first()) spdlog::set_level(spdlog::level::err);

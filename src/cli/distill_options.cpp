@@ -104,7 +104,9 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     train::StudentStart& start = settings.options.start;
     command.add_option("--keep-layers", start.keep_layers,
                        "start the student with only so many layers (0: all)");
-    command.add_option("--layer-choice", start.method, "which layers to keep: influence or even")
+    command
+        .add_option("--layer-choice", start.method,
+                    "which layers to keep: influence, contiguous (all but a run of them) or even")
         ->capture_default_str();
     command.add_option("--layers", start.layers, "keep exactly these layers, as 0,1,2,29")->delimiter(',');
     command.add_option("--keep-channels", start.width.intermediate,
@@ -209,7 +211,8 @@ Status read_student_table(const formats::TomlTable& table, DistillSettings& sett
     RETORT_TRY(start.width.heads, table.integer_or("keep_heads", start.width.heads, 0));
     RETORT_TRY(start.width.hidden, table.integer_or("keep_hidden", start.width.hidden, 0));
     RETORT_TRY(start.importance_samples, table.integer_or("importance_samples", start.importance_samples, 1));
-    RETORT_TRY(start.method, table.choice_or("layer_choice", start.method, {"influence", "even"}));
+    RETORT_TRY(start.method,
+               table.choice_or("layer_choice", start.method, {"influence", "contiguous", "even"}));
     RETORT_TRY(const std::vector<double> layers, table.has("layers")
                                                      ? table.numbers("layers")
                                                      : Result<std::vector<double>>(std::vector<double>{}));

@@ -58,7 +58,14 @@ Status read_curate(const TomlTable& table, Recipe& recipe) {
     curate::CurateOptions& curate = recipe.curate;
     RETORT_TRY(curate.min_characters, table.integer_or("min_characters", curate.min_characters, 0));
     RETORT_TRY(curate.max_characters, table.integer_or("max_characters", curate.max_characters, 0));
+    RETORT_TRY(curate.min_tokens, table.integer_or("min_tokens", curate.min_tokens, 0));
     RETORT_TRY(curate.max_tokens, table.integer_or("max_tokens", curate.max_tokens, 0));
+    RETORT_TRY(const auto evaluation_sets, table.strings_or("decontaminate", {}));
+    for (const std::string& set : evaluation_sets) curate.decontaminate.push_back(beside(recipe, set));
+    RETORT_TRY(const std::int64_t ngram,
+               table.integer_or("contamination_ngram", static_cast<std::int64_t>(curate.contamination_ngram),
+                                2, 100));
+    curate.contamination_ngram = static_cast<std::size_t>(ngram);
     RETORT_TRY(curate.near_duplicate_similarity,
                table.number_or("near_duplicate_similarity", curate.near_duplicate_similarity, 0, 2));
     RETORT_TRY(curate.reasoning_mix, table.number_or("reasoning_mix", 0.0, 0, 1e6));

@@ -170,6 +170,11 @@ Status RecipeRun::curate_answers() {
                    {"language", recipe_.curate.language},
                    {"validation_share", recipe_.curate.validation_share},
                    {"test_share", recipe_.curate.test_share}};
+    if (recipe_.curate.min_tokens > 0) inputs["min_tokens"] = recipe_.curate.min_tokens;
+    for (const fs::path& set : recipe_.curate.decontaminate) {
+        RETORT_TRY(const base::Sha256 hash, base::sha256_file(set));
+        inputs["decontaminate"].push_back({base::to_hex(hash), recipe_.curate.contamination_ngram});
+    }
     if (recipe_.curate.reasoning_mix > 0) inputs["reasoning_mix"] = recipe_.curate.reasoning_mix;
     if (!recipe_.verifier.empty()) {
         RETORT_TRY(const base::Sha256 hash, base::sha256_file(recipe_.verifier));

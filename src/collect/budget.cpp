@@ -2,7 +2,22 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 namespace retort::collect {
+
+std::optional<Spent> spent_in_the_end(const Spent& before, const Spent& now, std::int64_t answered,
+                                      std::int64_t missing) {
+    if (answered <= 0) return std::nullopt;
+    const double more = static_cast<double>(missing) / static_cast<double>(answered);
+    const auto on = [more](std::int64_t was, std::int64_t is) {
+        return is + std::llround(more * static_cast<double>(is - was));
+    };
+    return Spent{.requests = on(before.requests, now.requests),
+                 .prompt_tokens = on(before.prompt_tokens, now.prompt_tokens),
+                 .completion_tokens = on(before.completion_tokens, now.completion_tokens),
+                 .cost = now.cost + more * (now.cost - before.cost)};
+}
 
 double BudgetMeter::price(std::int64_t prompt_tokens, std::int64_t completion_tokens) const {
     return (static_cast<double>(prompt_tokens) * budget_.prompt_price +

@@ -34,6 +34,11 @@ struct Spent {
     double cost = 0;
 };
 
+// The forecast as a run goes: what its folder will have spent when `missing` more answers have cost what the
+// `answered` ones did, which took it from `before` to `now`. Nothing before the first answer.
+std::optional<Spent> spent_in_the_end(const Spent& before, const Spent& now, std::int64_t answered,
+                                      std::int64_t missing);
+
 class BudgetMeter {
   public:
     BudgetMeter(const Budget& budget, const Spent& already) : budget_(budget), spent_(already) {}

@@ -349,7 +349,19 @@ Status Run::settle_failure(Item& item, const Outcome& outcome, std::string_view 
 
 std::string Run::note() const {
     std::string text = fmt::format("{} in flight", in_flight_);
-    if (meter_.spent().cost > 0) text += fmt::format(", {:.4f} spent", meter_.spent().cost);
+    const Spent& now = meter_.spent();
+    const auto missing =
+        static_cast<std::int64_t>(pending_.size() + later_.size()) +
+        std::count_if(flights_.begin(), flights_.end(), [](const auto& one) { return !one.second.answered; });
+    const auto whole = spent_in_the_end(report_.spent, now, report_.asked, missing);
+    const auto tokens = [](const Spent& spent) { return spent.prompt_tokens + spent.completion_tokens; };
+    if (now.cost > 0) {
+        text += fmt::format(", {:.4f} spent", now.cost);
+        if (whole) text += fmt::format(" of about {:.4f}", whole->cost);
+    } else if (tokens(now) > 0) {
+        text += fmt::format(", {} tokens", tokens(now));
+        if (whole) text += fmt::format(" of about {}", tokens(*whole));
+    }
     if (report_.hedges > 0) text += fmt::format(", {} asked twice", report_.hedges);
     if (report_.overloads > 0) text += fmt::format(", {} times overloaded", report_.overloads);
     return text;

@@ -13,9 +13,9 @@ Status Contamination::read(const std::filesystem::path& path) {
     const bool records = text.find("\"answer\":{") != std::string::npos;
     if (records) {
         return data::read_records(path, [&](data::Record&& record) -> Status {
-            std::string asked;
-            for (const data::Message& message : record.request.messages) asked += message.content + "\n";
-            add(asked);
+            for (const data::Message& message : record.request.messages) {
+                if (message.role != "system") add(message.content);
+            }
             add(record.content);
             return {};
         });

@@ -105,7 +105,9 @@ class Curator {
                 if (const auto gram = contamination_.shared(message.content))
                     return Drop{"contaminated", *gram};
             }
-            if (const auto gram = contamination_.shared(record.content)) return Drop{"contaminated", *gram};
+            for (const std::string* text : {&record.content, &record.reasoning}) {
+                if (const auto gram = contamination_.shared(*text)) return Drop{"contaminated", *gram};
+            }
         }
         if (options_.protected_works != nullptr) {
             for (const std::string* text : {&record.content, &record.reasoning}) {

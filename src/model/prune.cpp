@@ -30,12 +30,14 @@ Status check_keep(std::int64_t layer_count, std::int64_t keep) {
 
 }  // namespace
 
-std::vector<double> block_influence(const Parameters& parameters, std::span<const TokenBatch> batches) {
+std::vector<double> block_influence(const Parameters& parameters, std::span<const TokenBatch> batches,
+                                    std::int64_t run) {
     std::size_t longest = 0;
     for (const TokenBatch& batch : batches) longest = std::max(longest, batch.tokens.size());
     Transformer transformer(parameters.layout, static_cast<std::int64_t>(longest), {true, true});
     const std::int64_t hidden = parameters.layout.config.hidden_size;
-    std::vector<double> turned(parameters.layout.layers.size(), 0.0);
+    const auto layers = static_cast<std::int64_t>(parameters.layout.layers.size());
+    std::vector<double> turned(static_cast<std::size_t>(std::max<std::int64_t>(0, layers - run + 1)), 0.0);
     std::int64_t positions = 0;
     for (const TokenBatch& batch : batches) {
         transformer.forward({parameters.values.data(), nullptr}, batch);
@@ -43,7 +45,7 @@ std::vector<double> block_influence(const Parameters& parameters, std::span<cons
         positions += tokens;
         for (std::size_t l = 0; l < turned.size(); ++l) {
             const float* before = transformer.layer_input(static_cast<std::int64_t>(l)).data();
-            const float* after = transformer.layer_input(static_cast<std::int64_t>(l) + 1).data();
+            const float* after = transformer.layer_input(static_cast<std::int64_t>(l) + run).data();
             for (std::int64_t t = 0; t < tokens; ++t) {
                 turned[l] += 1.0 - cosine(before + t * hidden, after + t * hidden, hidden);
             }
@@ -68,6 +70,26 @@ Result<std::vector<std::int64_t>> most_influential_layers(std::span<const double
     order.resize(static_cast<std::size_t>(keep));
     std::sort(order.begin(), order.end());
     return order;
+}
+
+Result<std::vector<std::int64_t>> layers_around_a_run(std::span<const double> influence,
+                                                      std::int64_t layer_count, std::int64_t keep) {
+    RETORT_CHECK(check_keep(layer_count, keep));
+    if (keep < 2 && layer_count > 1) {
+        return fail(ErrorCode::invalid_argument,
+                    "cannot leave out a run of {} layers of {}: the first and the last stay; keep 2 or more",
+                    layer_count - keep, layer_count);
+    }
+    const std::int64_t run = layer_count - keep;
+    std::int64_t from = 1;
+    for (std::int64_t l = 1; run > 0 && l + run < layer_count; ++l) {
+        if (influence[static_cast<std::size_t>(l)] < influence[static_cast<std::size_t>(from)]) from = l;
+    }
+    std::vector<std::int64_t> layers;
+    for (std::int64_t l = 0; l < layer_count; ++l) {
+        if (l < from || l >= from + run) layers.push_back(l);
+    }
+    return layers;
 }
 
 Result<std::vector<std::int64_t>> evenly_spread_layers(std::int64_t layer_count, std::int64_t keep) {

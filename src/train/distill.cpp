@@ -45,10 +45,16 @@ Result<std::vector<std::int64_t>> choose_layers(const model::Parameters& from, c
     if (!start.layers.empty()) return start.layers;
     const std::int64_t count = from.layout.config.layer_count;
     if (start.keep_layers == 0) return std::vector<std::int64_t>{};
+    if (start.keep_layers > 0 && 3 * (count - start.keep_layers) > count) {
+        spdlog::warn(
+            "{} of {} layers go at once: up to a third, training, and again keeps more of the teacher",
+            count - start.keep_layers, count);
+    }
     if (start.method == "even") return model::evenly_spread_layers(count, start.keep_layers);
-    if (start.method != "influence") {
-        return fail(ErrorCode::invalid_argument, "layer choice \"{}\" is not known; use influence or even",
-                    start.method);
+    const bool contiguous = start.method == "contiguous";
+    if (!contiguous && start.method != "influence") {
+        return fail(ErrorCode::invalid_argument,
+                    "layer choice \"{}\" is not known; use influence, contiguous or even", start.method);
     }
     std::vector<model::TokenBatch> batches;
     std::int64_t tokens = 0;
@@ -56,6 +62,11 @@ Result<std::vector<std::int64_t>> choose_layers(const model::Parameters& from, c
         if (tokens >= start.influence_tokens) break;
         batches.push_back({row.tokens, row.positions, row.sequence_starts});
         tokens += static_cast<std::int64_t>(row.tokens.size());
+    }
+    if (contiguous) {
+        const std::int64_t run = std::clamp<std::int64_t>(count - start.keep_layers, 1, count);
+        return model::layers_around_a_run(model::block_influence(from, batches, run), count,
+                                          start.keep_layers);
     }
     const std::vector<double> influence = model::block_influence(from, batches);
     return model::most_influential_layers(influence, start.keep_layers);

@@ -23,7 +23,7 @@ struct StudentStart {
     std::filesystem::path tokenizer;       // of a fresh student; empty: the teacher's
     std::uint64_t seed = 1;                // of a fresh student's numbers
     std::int64_t keep_layers = 0;          // 0: all of them
-    std::string method = "influence";      // or "even"; how keep_layers are chosen
+    std::string method = "influence";      // or "contiguous", "even"; how keep_layers are chosen
     std::vector<std::int64_t> layers;      // these and no others, when given
     std::int64_t influence_tokens = 4096;  // of the training text, to measure influence on
     model::WidthTarget width;              // then the layers are made narrower

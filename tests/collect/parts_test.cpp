@@ -198,6 +198,20 @@ TEST(Budget, never_passes_a_limit_even_at_worst) {
     EXPECT_FALSE(requests.reserve({}));
 }
 
+TEST(Budget, what_a_run_will_have_spent_is_told_as_it_goes) {
+    const Spent before{.requests = 10, .prompt_tokens = 100, .completion_tokens = 1000, .cost = 1};
+    const Spent now{.requests = 14, .prompt_tokens = 140, .completion_tokens = 1200, .cost = 1.5};
+    EXPECT_FALSE(spent_in_the_end(before, now, 0, 8));
+    // 4 answers took 4 requests, 40 and 200 tokens and 0.5; 8 more take twice that.
+    const auto end = spent_in_the_end(before, now, 4, 8);
+    ASSERT_TRUE(end);
+    EXPECT_EQ(end->requests, 22);
+    EXPECT_EQ(end->prompt_tokens, 220);
+    EXPECT_EQ(end->completion_tokens, 1600);
+    EXPECT_NEAR(end->cost, 2.5, 1e-12);
+    EXPECT_NEAR(spent_in_the_end(before, now, 4, 0)->cost, 1.5, 1e-12);
+}
+
 http::ClientResponse response(int status, std::string body, http::Headers headers = {}) {
     http::ClientResponse out;
     out.status = status;

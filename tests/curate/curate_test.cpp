@@ -199,6 +199,35 @@ TEST(Curate, each_fault_goes_by_its_own_name) {
     EXPECT_EQ(report->parents.size(), 1U);
 }
 
+TEST(Curate, an_evaluation_set_may_be_records_and_its_questions_may_hide_in_reasoning) {
+    const fs::path folder = scratch("leak");
+    Record held_out = record_of("How many legs have two spiders?", "They have sixteen legs.");
+    held_out.request.messages.insert(
+        held_out.request.messages.begin(),
+        {.role = "system", .content = "You are a kind teacher who always answers briefly."});
+    data::seal(held_out);
+    fs::create_directories(folder / "eval");
+    const fs::path evaluation = write(folder / "eval", {held_out});
+    std::vector<Record> records = {
+        record_of("How many legs have two spiders?", "There are sixteen."),
+        record_of("echo", "They have sixteen legs."),
+        record_of("thought", "Eight."),
+        record_of("You are a kind teacher who always answers briefly.", "I am."),
+    };
+    records[2].reasoning = "They asked me how many legs have two spiders, they have sixteen legs.";
+    records[3].request.messages.insert(
+        records[3].request.messages.begin(),
+        {.role = "system", .content = "You are a kind teacher who always answers briefly."});
+    for (Record& record : records) data::seal(record);
+    CurateOptions options = options_for(folder, records);
+    options.decontaminate = {evaluation};
+    options.contamination_ngram = 6;
+    const auto report = curate(options);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(report->dropped, (std::map<std::string, std::int64_t>{{"contaminated", 3}}));
+    EXPECT_EQ(report->kept, 1);
+}
+
 TEST(Curate, another_way_to_the_same_answer_is_another_answer) {
     const fs::path folder = scratch("ways");
     std::vector<Record> records = {record_of("What is 2+2?", "4", 0), record_of("What is 2+2?", "4", 1),

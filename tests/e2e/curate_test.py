@@ -1,4 +1,5 @@
-"""`retort curate`: the mix of answers with reasoning and of plain ones, from two teachers' answers."""
+"""`retort curate`: the mix of answers with reasoning and of plain ones, from two teachers' answers; what evaluation sets hold; and what
+a training is to be checked for beforehand."""
 
 import json
 
@@ -50,6 +51,22 @@ class Mix(E2eTest):
             self.assertIn(what, errors)
         self.assertFalse((self.folder / "data/train.jsonl").exists())
         self.assertIn("--reasoning-mix", self.curate("plain", mix=-1, status=2).stderr)
+
+    def test_what_evaluation_sets_hold_goes(self):
+        self.collect("plain", 20, "They ask: {}, so I answer it.".format)
+        (self.folder / "eval.jsonl").write_text('{"prompt": "They ask: plain question 7, so I answer it"}\n')
+        report = json.loads(self.retort("curate", "plain", "-o", "data", "--near-duplicate", 2, "--decontaminate",
+                                        "eval.jsonl", "--json", "-q").stdout)
+        self.assertEqual((report["kept"], report["dropped"]), (19, {"contaminated": 1}))
+        dropped = json.loads((self.folder / "data/dropped.jsonl").read_text())
+        self.assertEqual(dropped["prompt"][-1]["content"], "plain question 7")
+
+    def test_a_check_of_what_cannot_be_checked_is_refused(self):
+        errors = self.retort("distill", "--objective", "opd", "--prompts", "p.jsonl", "--check", "--output", "out",
+                             status=1).stderr
+        for what in ("--check", "opd", "leave --check away"):
+            self.assertIn(what, errors)
+        self.assertFalse((self.folder / "out").exists())
 
     def test_a_recipe_names_the_fault(self):
         (self.folder / "r.toml").write_text('[teacher]\nsource = "x"\n[collect]\nprompts = ["p.txt"]\n'
