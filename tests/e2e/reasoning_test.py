@@ -47,7 +47,7 @@ def main():
         # One thread: two that sleep between a small model's short parallel regions (OMP_WAIT_POLICY=passive) are slower than
         # one (22,000 tokens a second in training, one 34,000), and two that spin starve what runs beside (53,000 when idle).
         done = subprocess.run([RETORT, "run", str(SOURCE / "recipes/reasoning-short.toml"), "--folder", str(run), "-q",
-                               "--threads", "1"], capture_output=True, text=True, env=clean_environment(), timeout=850)
+                               "--threads", "2"], capture_output=True, text=True, env=clean_environment(), timeout=850)
         need(done.returncode == 0, f"exit status {done.returncode}\n{done.stderr[-3000:]}")
         report = run / "curate/report.json"
         curated = json.loads(report.read_text())
