@@ -53,18 +53,10 @@ def answers(folder):
 
 def generate(folder, name, scheme, args):
     """Stories, task answers, and stories said in other words by the same model without a mark."""
-    where = folder / name.replace(" ", "-").replace("δ", "d")
-    where.mkdir(exist_ok=True)
-    plant = None
-    if scheme:
-        plant = where / "plant"
-        if not plant.exists():
-            options = ["--gamma", scheme["gamma"], "--delta", scheme["delta"]] if scheme["kind"] == "red-green" else \
-                ["--layers", scheme["layers"]] if scheme["kind"] == "tournament" else []
-            factory.retort("audit", "plant", plant, "--secret", where / "secret", "--twins", 0, "--watermark", scheme["kind"],
-                           "--window", scheme["window"], *options, "-q", cwd=where)
+    where = quality_prompts.folder_of(folder, name)
+    plant = quality_prompts.plant_options(where, scheme)
     if not (where / "done").exists():
-        with factory.served(where, args.model, "teacher", 32, *(["--plant", plant] if plant else []), threads=args.threads) as base:
+        with factory.served(where, args.model, "teacher", 32, *plant, threads=args.threads) as base:
             began = time.time()
             collect(base, where, folder / "stories.jsonl", "stories", args.tokens)
             collect(base, where, folder / "tasks.jsonl", "tasks", 40)

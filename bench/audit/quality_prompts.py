@@ -2,6 +2,8 @@
 
 import random
 
+import factory
+
 SETTINGS = {
     "none": None,
     "red-green δ 1": dict(kind="red-green", window=1, gamma=0.25, delta=1.0),
@@ -34,3 +36,23 @@ def tasks():
                     "metadata": {"answer": str(a + b)}})
     random.Random(6).shuffle(out)
     return out
+
+
+def folder_of(folder, name):
+    """Of a setting's answers, made."""
+    where = folder / name.replace(" ", "-").replace("δ", "d")
+    where.mkdir(exist_ok=True)
+    return where
+
+
+def plant_options(where, scheme):
+    """What `serve` needs to mark its answers so; the plant is made once."""
+    if not scheme:
+        return []
+    plant = where / "plant"
+    if not plant.exists():
+        options = ["--gamma", scheme["gamma"], "--delta", scheme["delta"]] if scheme["kind"] == "red-green" else \
+            ["--layers", scheme["layers"]] if scheme["kind"] == "tournament" else []
+        factory.retort("audit", "plant", plant, "--secret", where / "secret", "--twins", 0, "--watermark", scheme["kind"],
+                       "--window", scheme["window"], *options, "-q", cwd=where)
+    return ["--plant", plant]

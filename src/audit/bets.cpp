@@ -30,6 +30,13 @@ stats::BettingMartingale bettor_against(const watermark::Scheme& scheme) {
     return stats::BettingMartingale(scheme.kind == watermark::SchemeKind::red_green ? scheme.gamma : 0.5);
 }
 
+stats::BettingMartingale bet_on_pairs(const watermark::Scheme& scheme, const watermark::Subkey& key,
+                                      std::span<const watermark::Pair> pairs) {
+    stats::BettingMartingale bettor = bettor_against(scheme);
+    for (const watermark::Pair& pair : pairs) bettor.observe(bet_outcome(scheme, key, pair));
+    return bettor;
+}
+
 namespace {
 
 // Given its size the sign of a difference is a fair coin. Sizes are taken in units of twice what they were
@@ -85,9 +92,7 @@ Result<double> log_e_value(const Json& evidence) {
         return bet_on_mass(contexts, keyed);
     }
     RETORT_TRY(const std::vector<watermark::Pair> pairs, parse_pairs(evidence));
-    stats::BettingMartingale bettor = bettor_against(keyed.scheme);
-    for (const watermark::Pair& pair : pairs) bettor.observe(bet_outcome(keyed.scheme, keyed.key, pair));
-    return bettor.log_wealth();
+    return bet_on_pairs(keyed.scheme, keyed.key, pairs).log_wealth();
 }
 
 }  // namespace retort::audit

@@ -5,12 +5,12 @@
 #include <cctype>
 #include <cmath>
 #include <functional>
-#include <numeric>
 #include <set>
 
 #include "audit/prompt_text.h"
 #include "base/hash.h"
 #include "stats/bootstrap.h"
+#include "stats/summary.h"
 
 namespace retort::audit {
 
@@ -32,12 +32,6 @@ std::vector<QuestionAndAnswer> logged(const GatherInput& input) {
 // Of each text one number; none where the suspect says nothing of it.
 using Scores = std::vector<double>;
 
-double mean_of(const Scores& scores) {
-    return scores.empty()
-               ? 0
-               : std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
-}
-
 double mean_logprob(const AnswerView& view) {
     double sum = 0;
     for (const TokenView& token : view) sum += token.logprob;
@@ -49,7 +43,7 @@ double mean_of_lowest_fifth(std::vector<double> scores) {
     const std::size_t kept = std::max<std::size_t>(1, scores.size() / 5);
     std::partial_sort(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(kept), scores.end());
     scores.resize(kept);
-    return mean_of(scores);
+    return stats::mean(scores);
 }
 
 double min_k(const AnswerView& view) {
@@ -165,8 +159,8 @@ std::string beside_controls(const Scores& scores, const std::vector<Scores>& con
     double least = HUGE_VAL;
     double most = -HUGE_VAL;
     for (const Scores& control : controls) {
-        least = std::min(least, mean_of(control));
-        most = std::max(most, mean_of(control));
+        least = std::min(least, stats::mean(control));
+        most = std::max(most, stats::mean(control));
     }
     std::string out =
         fmt::format("; {} control model{} {:.4f}{}", controls.size(), controls.size() == 1 ? "" : "s", least,
@@ -231,8 +225,9 @@ Result<Json> corroborate(const GatherInput& input, std::span<const std::string> 
     }
     for (std::size_t m = 0; m < own.size(); ++m) {
         const auto& [name, scores] = own[m];
-        std::string said = fmt::format("{:.4f} over {} answers", mean_of(scores), scores.size());
-        if (!reference.empty()) said += fmt::format("; the reference {:.4f}", mean_of(reference[m].second));
+        std::string said = fmt::format("{:.4f} over {} answers", stats::mean(scores), scores.size());
+        if (!reference.empty())
+            said += fmt::format("; the reference {:.4f}", stats::mean(reference[m].second));
         out[name] = said + beside_controls(scores, others[m]);
     }
     return out;

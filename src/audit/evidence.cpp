@@ -141,10 +141,8 @@ Result<TestResult> test_pairs(const Json& evidence) {
     }
     const Json* stopping = formats::json_find(evidence, "stopping");
     if (stopping != nullptr && stopping->is_boolean() && stopping->get<bool>()) {
-        stats::BettingMartingale bettor = bettor_against(keyed.scheme);
-        for (const watermark::Pair& pair : pairs) bettor.observe(bet_outcome(keyed.scheme, keyed.key, pair));
         out.stopping = true;
-        out.log_p = bettor.log_p();
+        out.log_p = bet_on_pairs(keyed.scheme, keyed.key, pairs).log_p();
         out.log_p_beyond = out.log_p;
         out.effect += " (asked until it was enough, which the interval does not allow for)";
     }

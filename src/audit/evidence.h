@@ -49,6 +49,8 @@ struct TestResult {
 double bet_outcome(const watermark::Scheme& scheme, const watermark::Subkey& key,
                    const watermark::Pair& pair);
 stats::BettingMartingale bettor_against(const watermark::Scheme& scheme);
+stats::BettingMartingale bet_on_pairs(const watermark::Scheme& scheme, const watermark::Subkey& key,
+                                      std::span<const watermark::Pair> pairs);
 
 // What he wins on the evidence as it stands, in its own order: an e-value, whose mean under the null is 1 at
 // most. Averages of e-values are e-values, whatever the tests have in common.

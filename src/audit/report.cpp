@@ -107,12 +107,15 @@ std::string what_was_carried(std::string_view primary) {
 
 }  // namespace
 
-std::string p_text(double log_p) {
-    if (!std::isfinite(log_p)) return "0";
-    const double log10 = log_p / std::log(10.0);
-    if (log10 > -4) return fmt::format("{:.4f}", std::exp(log_p));
+std::string power_text(double logarithm) {
+    const double log10 = logarithm / std::log(10.0);
     const double exponent = std::floor(log10);
     return fmt::format("{:.1f}e{:.0f}", std::pow(10, log10 - exponent), exponent);
+}
+
+std::string p_text(double log_p) {
+    if (!std::isfinite(log_p)) return "0";
+    return log_p > -4 * std::log(10.0) ? fmt::format("{:.4f}", std::exp(log_p)) : power_text(log_p);
 }
 
 std::string chance_text(double log_p) {

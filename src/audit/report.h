@@ -42,6 +42,8 @@ Result<Verification> verify_bundle(const std::filesystem::path& folder);
 Json report_json(const Bundle& bundle, const std::vector<TestResult>& results, const Calibration& calibration,
                  const Json& corroboration);
 std::string report_html(const Json& report, const Calibration& calibration);
+// e to this as "1.2e34", also where a double would not hold it.
+std::string power_text(double logarithm);
 // "1.2e-34", also where a double would underflow.
 std::string p_text(double log_p);
 // The same in words: "about 3 chances in ten thousand billion".

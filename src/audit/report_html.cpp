@@ -38,10 +38,7 @@ std::string number(const Json& value) {
 }
 
 std::string wealth_text(double log_e) {
-    const double log10 = log_e / std::log(10.0);
-    if (log10 < 4) return fmt::format("{:.3g}", std::exp(log_e));
-    const double exponent = std::floor(log10);
-    return fmt::format("{:.1f}e{:.0f}", std::pow(10, log10 - exponent), exponent);
+    return log_e < 4 * std::log(10.0) ? fmt::format("{:.3g}", std::exp(log_e)) : power_text(log_e);
 }
 
 // p-values under wrong keys, sorted, against what uniform ones would be.

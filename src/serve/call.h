@@ -16,6 +16,7 @@
 #include "serve/generation_job.h"
 #include "serve/metrics.h"
 #include "serve/planting.h"
+#include "serve/processing_time.h"
 #include "serve/requests.h"
 #include "serve/server.h"
 
@@ -39,8 +40,7 @@ struct Call {
 
     void send(int status, std::string body) {
         if (ticket) ticket->end(status < 400 ? RequestEnd::finished : RequestEnd::failed, status);
-        headers.set("openai-processing-ms",
-                    fmt::format("{:.0f}", (base::monotonic_seconds() - start) * 1000));
+        tell_processing_time(headers, start);
         writer->send(status, headers, std::move(body));
     }
     void send(const api::ApiError& error) { send(error.status, api::write_error(error)); }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "http/sse.h"
 #include "serve/kept_answer.h"
+#include "serve/processing_time.h"
 #include "text/unicode.h"
 
 namespace retort::serve {
@@ -129,8 +130,7 @@ void GenerationJob::fail_with(const api::ApiError& error) {
 
 http::Headers GenerationJob::timed_headers() const {
     http::Headers headers = headers_;
-    headers.set("openai-processing-ms",
-                fmt::format("{:.0f}", (base::monotonic_seconds() - start_time_) * 1000));
+    tell_processing_time(headers, start_time_);
     return headers;
 }
 

@@ -82,11 +82,6 @@ class EmbeddingJob : public std::enable_shared_from_this<EmbeddingJob> {
         ticket_->count(use);
     }
 
-    void tell_time() {
-        headers_.set("openai-processing-ms",
-                     fmt::format("{:.0f}", (base::monotonic_seconds() - start_) * 1000));
-    }
-
     void fail_with(const api::ApiError& error) {
         {
             const std::lock_guard lock(mutex_);
@@ -96,7 +91,7 @@ class EmbeddingJob : public std::enable_shared_from_this<EmbeddingJob> {
                 count_use();
                 ticket_->end(cancelled_ ? RequestEnd::aborted : RequestEnd::failed, error.status);
             }
-            tell_time();
+            tell_processing_time(headers_, start_);
             writer_->send(error.status, headers_, api::write_error(error));
         }
         cancel();
@@ -120,7 +115,7 @@ class EmbeddingJob : public std::enable_shared_from_this<EmbeddingJob> {
             ticket_->end(RequestEnd::finished, 200);
         }
         metrics_.request_latency.observe(base::monotonic_seconds() - start_);
-        tell_time();
+        tell_processing_time(headers_, start_);
         writer_->send(200, headers_, api::write_embedding_response(response_));
     }
 

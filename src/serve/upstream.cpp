@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "http/async_client.h"
 #include "http/client.h"
+#include "serve/processing_time.h"
 #include "serve/request_facts.h"
 #include "serve/upstream_answer.h"
 
@@ -307,7 +308,7 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         balancer_->succeeded(*peer_);
         begun_ = true;
         if (ticket_) ticket_->began();
-        tell_time(answer_headers_);
+        tell_processing_time(answer_headers_, start_);
         answer_headers_.set("Cache-Control", "no-cache");
         answer_headers_.set("X-Accel-Buffering", "no");
         writer_->begin_stream(status, answer_headers_);
@@ -365,7 +366,7 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         if (!overloaded) balancer_->succeeded(*peer_);
         std::string body = answer_->whole(std::move(body_));
         if (ticket_) ticket_->began();
-        tell_time(answer_headers_);
+        tell_processing_time(answer_headers_, start_);
         settle(status_ < 400 ? RequestEnd::finished : RequestEnd::failed, status_);
         writer_->send(status_, std::move(answer_headers_), std::move(body));
     }
@@ -385,14 +386,8 @@ class Passage : public http::AsyncListener, public std::enable_shared_from_this<
         settle(RequestEnd::failed, error.status);
         headers_.set("Content-Type", "application/json");
         headers_.set("Retry-After", "1");
-        tell_time(headers_);
+        tell_processing_time(headers_, start_);
         writer_->send(error.status, headers_, api::write_error(error));
-    }
-
-    // From the request to the answer's first byte, as the routes with a model of their own say it.
-    void tell_time(http::Headers& headers) const {
-        headers.set("openai-processing-ms",
-                    std::to_string(std::lround((base::monotonic_seconds() - start_) * 1000)));
     }
 
     void settle(RequestEnd how, int status) {

@@ -11,6 +11,7 @@
 #include "curate/near_duplicates.h"
 #include "data/prompts.h"
 #include "data/spec_file.h"
+#include "records_file.h"
 
 namespace retort::curate {
 namespace {
@@ -19,10 +20,7 @@ namespace fs = std::filesystem;
 using data::Record;
 
 fs::path scratch(const std::string& name) {
-    const fs::path path = fs::path(::testing::TempDir()) / ("retort_curate_" + name);
-    fs::remove_all(path);
-    fs::create_directories(path);
-    return path;
+    return empty_folder("retort_curate_" + name);
 }
 
 Record record_of(std::string prompt, std::string answer, std::int64_t sample = 0) {
@@ -50,18 +48,9 @@ std::string sentence(std::uint64_t seed, int words) {
     return text + ".";
 }
 
-fs::path write(const fs::path& folder, const std::vector<Record>& records) {
-    const fs::path path = folder / "records.jsonl";
-    auto writer = data::RecordWriter::create(path);
-    EXPECT_TRUE(writer);
-    for (const Record& record : records) EXPECT_TRUE(writer->add(record));
-    EXPECT_TRUE(writer->commit());
-    return path;
-}
-
 CurateOptions options_for(const fs::path& folder, const std::vector<Record>& records) {
     CurateOptions options;
-    options.inputs = {write(folder, records)};
+    options.inputs = {write_records(folder, records)};
     options.output = folder / "out";
     options.quiet = true;
     return options;
@@ -207,7 +196,7 @@ TEST(Curate, an_evaluation_set_may_be_records_and_its_questions_may_hide_in_reas
         {.role = "system", .content = "You are a kind teacher who always answers briefly."});
     data::seal(held_out);
     fs::create_directories(folder / "eval");
-    const fs::path evaluation = write(folder / "eval", {held_out});
+    const fs::path evaluation = write_records(folder / "eval", {held_out});
     std::vector<Record> records = {
         record_of("How many legs have two spiders?", "There are sixteen."),
         record_of("echo", "They have sixteen legs."),

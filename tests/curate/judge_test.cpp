@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "curate/curate.h"
 #include "data/manifest.h"
+#include "records_file.h"
 
 namespace retort::curate {
 namespace {
@@ -68,14 +69,8 @@ struct Scene {
     std::vector<std::string> asked;
 
     Scene(const std::string& name, const std::vector<Record>& records) {
-        folder = fs::path(::testing::TempDir()) / ("retort_judge_" + name);
-        fs::remove_all(folder);
-        fs::create_directories(folder);
-        auto writer = data::RecordWriter::create(folder / "records.jsonl");
-        EXPECT_TRUE(writer);
-        for (const Record& record : records) EXPECT_TRUE(writer->add(record));
-        EXPECT_TRUE(writer->commit());
-        options.inputs = {folder / "records.jsonl"};
+        folder = empty_folder("retort_judge_" + name);
+        options.inputs = {write_records(folder, records)};
         options.output = folder / "out";
         options.validation_share = options.test_share = 0;
         options.drop_repetitive = false;

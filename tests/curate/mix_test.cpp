@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "curate/curate.h"
 #include "data/manifest.h"
+#include "records_file.h"
 
 namespace retort::curate {
 namespace {
@@ -36,15 +37,9 @@ std::vector<Record> records_of(int reasoned, int plain) {
 }
 
 CurateOptions options_for(const std::string& name, const std::vector<Record>& records) {
-    const fs::path folder = fs::path(::testing::TempDir()) / ("retort_mix_" + name);
-    fs::remove_all(folder);
-    fs::create_directories(folder);
-    auto writer = data::RecordWriter::create(folder / "records.jsonl");
-    EXPECT_TRUE(writer);
-    for (const Record& record : records) EXPECT_TRUE(writer->add(record));
-    EXPECT_TRUE(writer->commit());
+    const fs::path folder = empty_folder("retort_mix_" + name);
     CurateOptions options;
-    options.inputs = {folder / "records.jsonl"};
+    options.inputs = {write_records(folder, records)};
     options.output = folder / "out";
     options.near_duplicate_similarity = 2;
     options.reasoning_mix = 3;

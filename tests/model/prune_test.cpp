@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/random.h"
+#include "random_text.h"
 
 namespace retort::model {
 namespace {
@@ -40,23 +40,8 @@ void scale_layer(Parameters& parameters, std::size_t layer, float factor) {
                     [&](float& value) { value *= factor; });
 }
 
-struct Text {
-    std::vector<std::int32_t> tokens;
-    std::vector<std::int32_t> positions;
-    std::vector<std::int32_t> starts;
-    Text() {
-        base::RandomStream random(5, 5);
-        for (int i = 0; i < 24; ++i) {
-            tokens.push_back(static_cast<std::int32_t>(random.below(40)));
-            positions.push_back(i);
-        }
-        starts = {0, 24};
-    }
-    [[nodiscard]] std::vector<TokenBatch> batches() const { return {{tokens, positions, starts}}; }
-};
-
 TEST(Prune, a_layer_that_adds_nothing_has_no_influence) {
-    const Text text;
+    const RandomText text({24});
     Parameters parameters = model_of(6);
     scale_layer(parameters, 2, 0);
     const auto influence = block_influence(parameters, text.batches());
@@ -69,7 +54,7 @@ TEST(Prune, a_layer_that_adds_nothing_has_no_influence) {
 TEST(Prune, a_run_is_judged_by_what_enters_and_what_leaves_it) {
     // Layers 3 and 4 add nothing, layer 1 little: of single layers the least are 1, 3 and 4, of runs of two
     // it is 3 and 4.
-    const Text text;
+    const RandomText text({24});
     Parameters parameters = model_of(7);
     scale_layer(parameters, 1, 1e-3F);
     scale_layer(parameters, 3, 0);

@@ -6,29 +6,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/random.h"
+#include "random_text.h"
 
 namespace retort::model {
 namespace {
-
-struct Text {
-    std::vector<std::int32_t> tokens;
-    std::vector<std::int32_t> positions;
-    std::vector<std::int32_t> starts;
-
-    Text() {
-        base::RandomStream random(5, 5);
-        for (const int length : {7, 12, 5}) {
-            starts.push_back(static_cast<std::int32_t>(tokens.size()));
-            for (int i = 0; i < length; ++i) {
-                tokens.push_back(static_cast<std::int32_t>(random.below(40)));
-                positions.push_back(i);
-            }
-        }
-        starts.push_back(static_cast<std::int32_t>(tokens.size()));
-    }
-    [[nodiscard]] std::vector<TokenBatch> batches() const { return {{tokens, positions, starts}}; }
-};
 
 Parameters random_model(bool tied, bool bias, bool qk_norm) {
     ModelConfig config;
@@ -51,7 +32,7 @@ Parameters random_model(bool tied, bool bias, bool qk_norm) {
     return parameters;
 }
 
-std::vector<float> logits(const Parameters& parameters, const Text& text) {
+std::vector<float> logits(const Parameters& parameters, const RandomText& text) {
     const ModelConfig& config = parameters.layout.config;
     Transformer transformer(parameters.layout, static_cast<std::int64_t>(text.tokens.size()), {false, false});
     const auto batches = text.batches();
@@ -92,7 +73,7 @@ class Shapes : public ::testing::TestWithParam<int> {
     [[nodiscard]] Parameters model() const {
         return random_model((GetParam() & 1) != 0, (GetParam() & 2) != 0, (GetParam() & 4) != 0);
     }
-    Text text;
+    RandomText text{{7, 12, 5}};
 };
 
 TEST_P(Shapes, all_of_it_is_the_same_model) {
