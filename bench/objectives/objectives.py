@@ -21,12 +21,12 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 LEARNING_RATE, ROW = "5e-4", "256"
 OBJECTIVES = ["fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tvd"]
-DRAWS, LIVE = ("fkl", "draws 50"), ("fkl", "live")
-PAIR = [DRAWS, LIVE]
-CELLS = [("ce", "text"), *PAIR, ("fkl", "top 64"), *[(objective, "live") for objective in OBJECTIVES[1:]],
+DRAWS, LIVE = ("fkl", "draws 85"), ("fkl", "live")
+PAIR = [DRAWS, ("fkl", "draws 50"), LIVE]
+CELLS = [("ce", "text"), DRAWS, LIVE, ("fkl", "top 64"), *[(objective, "live") for objective in OBJECTIVES[1:]],
          *[(objective, "top 64") for objective in OBJECTIVES[1:]]]
 # Part: steps, seeds, cells. Chosen before any of them was run. `noise` tells what the draws' noise costs from what a cache does.
-PARTS = {"pair": (96, 6, PAIR), "table": (24, 3, CELLS), "noise": (96, 4, [*PAIR, ("fkl", "draws 250"), ("fkl", "top 255")])}
+PARTS = {"pair": (96, 6, PAIR), "table": (24, 3, CELLS), "noise": (96, 4, [DRAWS, LIVE, ("fkl", "draws 250"), ("fkl", "top 255")])}
 
 
 def run(retort, folder, *arguments):

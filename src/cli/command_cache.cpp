@@ -104,7 +104,7 @@ Status make(CacheOptions& options, const CommonOptions& common) {
     }
     cache.auto_dtype = options.dtype == "auto";
     cache.bf16 = options.dtype == "bf16";
-    constexpr std::int64_t usual_draws = 50;
+    constexpr std::int64_t usual_draws = 85;
     constexpr std::int64_t usual_kept = 64;
     cache.count = options.count > 0                                ? options.count
                   : cache.encoding == data::CacheEncoding::samples ? usual_draws
@@ -153,8 +153,8 @@ void add_cache(Commands& commands) {
         ->capture_default_str();
     making
         .add_option("--count", options->count,
-                    "draws a token, or ids kept, up to 255 (default: 50 draws, 64 ids)")
-        ->check(CLI::Range(1, 255));
+                    "draws a token, up to 4096, or ids kept, up to 255 (default: 85 draws, 64 ids)")
+        ->check(CLI::Range(1, 4096));
     making.add_option("--temperature", options->cache.temperature, "of the distribution that is kept")
         ->check(CLI::Range(0.001, 1000.0))
         ->capture_default_str();

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 using formats::Json;
 
 constexpr std::string_view journal_name = "logits.journal";
-constexpr std::int64_t version = 2;
+constexpr std::int64_t version = 3;
 constexpr std::size_t most_id_bytes = 255;
 constexpr std::size_t frame_header = 12;  // of the journal: length and checksum
 
@@ -38,7 +38,7 @@ std::string header_text(const CacheHeader& header) {
 }
 
 Status check_header(const CacheHeader& header) {
-    constexpr std::int64_t most = 255;
+    const std::int64_t most = header.encoding == CacheEncoding::samples ? 4096 : 255;
     constexpr std::int64_t most_vocab = std::int64_t{1} << 24U;
     if (header.count < 1 || header.count > most)
         return fail(ErrorCode::invalid_argument, "{} entries or draws a token; a cache holds 1 to {}",
@@ -95,8 +95,8 @@ Result<RecordFrame> record_from(std::string_view frame) {
     std::memcpy(&tokens, frame.data() + 2 + id_bytes + 8, 4);
     record.tokens = tokens;
     record.entries = frame.substr(2 + id_bytes + fixed);
-    // A token's entries are two bytes at least; what claims more is not worth the memory.
-    if (record.entries.size() < 2 * static_cast<std::size_t>(tokens))
+    // A token's entries are more than a byte; what claims more is not worth the memory.
+    if (record.entries.size() < static_cast<std::size_t>(tokens))
         return fail(ErrorCode::format, "record {}: {} tokens in {} bytes", record.id, tokens,
                     record.entries.size());
     return record;

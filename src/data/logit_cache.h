@@ -28,7 +28,7 @@ Result<CacheEncoding> encoding_from_name(std::string_view name);
 // What shapes the entries; runs with another header do not share a cache.
 struct CacheHeader {
     CacheEncoding encoding = CacheEncoding::samples;
-    std::int64_t count = 50;         // draws a token, or entries kept at most; 1 to 255
+    std::int64_t count = 85;         // draws a token, 1 to 4,096; or entries kept at most, 1 to 255
     double temperature = 1.0;        // of p
     std::int64_t vocab_size = 0;     // of the tokenizer: padding is cut
     std::uint64_t seed = 1;          // of the draws
@@ -51,7 +51,8 @@ struct TokenEntries {
     void append(const TokenEntries& other);
 };
 
-// The bytes of a record's tokens, and back (appended to `entries`). Values come back rounded as stored.
+// The bytes of a record's tokens, and back (appended to `entries`; by falling value, then rising id). Top-k's
+// values and the entropies of samples come back rounded as stored.
 std::string encode_entries(const CacheHeader& header, const TokenEntries& entries);
 Status decode_entries(const CacheHeader& header, std::string_view bytes, std::int64_t tokens,
                       TokenEntries& entries);

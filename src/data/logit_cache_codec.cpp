@@ -1,10 +1,13 @@
 // The bytes of entries (docs/formats/logit_cache.md).
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "data/bit_stream.h"
 #include "data/logit_cache.h"
-#include "tensor/quantised.h"
 
 namespace retort::data {
 
@@ -74,35 +77,94 @@ bool distinct(std::span<const std::int32_t> ids) {
     return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
 }
 
-Status decode_samples(const CacheHeader& header, Reader& reader, std::size_t kept, TokenEntries& entries,
-                      std::int64_t token) {
-    const std::size_t repeated = reader.byte();
-    if (kept == 0 || repeated > kept) return damaged(token, "no draws, or more repeated ids than ids");
-    for (std::size_t i = 0; i < kept; ++i) entries.ids.push_back(reader.id(header.vocab_size));
-    std::vector<std::int64_t> counts(kept, 1);
-    std::int64_t others = static_cast<std::int64_t>(kept) - 1;
-    for (std::size_t i = 1; i < repeated; ++i) {
-        counts[i] = reader.byte();
-        if (counts[i] < 2) return damaged(token, "an id that was repeated counts less than 2");
-        others += counts[i] - 1;
+// Bits of a Rice code for the way from one drawn id to the next, `left` of which are still to come.
+// Vocabularies are in order of frequency, more or less, so that ids lie closer at their beginning: about (id
+// + V/12) / left apart, and evenly where that is more than is left of them. On SmolLM2's distributions that
+// is within 0.2 bits an id of what their frequencies would allow.
+int gap_width(std::int64_t from, std::int64_t left, std::int64_t vocab_size) {
+    const std::int64_t apart = std::min(from + vocab_size / 12, 2 * (vocab_size - from)) / left;
+    return std::max(0, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(apart))) - 1);
+}
+
+// Entropies in 4,095 equal steps up to that of an even distribution.
+constexpr int entropy_width = 12;
+constexpr double entropy_steps = 4095;
+
+std::uint32_t entropy_code(float entropy, std::int64_t vocab_size) {
+    const double most = std::log(static_cast<double>(vocab_size));
+    const double share = most > 0 ? static_cast<double>(entropy) / most : 0.0;
+    return static_cast<std::uint32_t>(std::lround(std::clamp(share, 0.0, 1.0) * entropy_steps));
+}
+
+float entropy_of(std::uint32_t code, std::int64_t vocab_size) {
+    return static_cast<float>(code / entropy_steps * std::log(static_cast<double>(vocab_size)));
+}
+
+int draws_width(const CacheHeader& header) {
+    return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(header.count - 1)));
+}
+
+void encode_samples(const CacheHeader& header, const TokenEntries& entries, std::size_t token,
+                    BitWriter& bits) {
+    const auto begin = static_cast<std::size_t>(entries.starts[token]);
+    const auto end = static_cast<std::size_t>(entries.starts[token + 1]);
+    std::vector<std::pair<std::int32_t, std::uint32_t>> drawn;  // id, count
+    for (std::size_t i = begin; i < end; ++i) {
+        const auto count = std::lround(entries.values[i] * static_cast<float>(header.count));
+        drawn.emplace_back(entries.ids[i], static_cast<std::uint32_t>(count));
     }
-    if (repeated > 0) counts[0] = header.count - others;
-    for (const std::int64_t count : counts)
-        entries.values.push_back(static_cast<float>(count) / static_cast<float>(header.count));
-    entries.entropies.push_back(tensor::f16_to_f32(reader.u16()));
+    std::sort(drawn.begin(), drawn.end());
+    bits.fixed(entropy_code(entries.entropies[token], header.vocab_size), entropy_width);
+    bits.fixed(static_cast<std::uint32_t>(drawn.size() - 1), draws_width(header));
+    std::int64_t from = 0;
+    std::int64_t draws = header.count;
+    auto left = static_cast<std::int64_t>(drawn.size());
+    for (const auto& [id, count] : drawn) {
+        bits.rice(static_cast<std::uint32_t>(id - from), gap_width(from, left, header.vocab_size));
+        // What the others leave of N says the last, and all that follow where there is a draw for each.
+        if (left > 1 && draws > left) bits.gamma(count);
+        draws -= count;
+        --left;
+        from = id + std::int64_t{1};
+    }
+}
+
+Status decode_samples(const CacheHeader& header, BitReader& bits, std::int64_t token, TokenEntries& entries) {
+    entries.entropies.push_back(entropy_of(bits.fixed(entropy_width), header.vocab_size));
     entries.tails.push_back(0.0F);
-    if (reader.ran_out()) return {};
-    if (!std::isfinite(entries.entropies.back())) return damaged(token, "its entropy is not a number");
-    // The first count is what the others leave of N.
-    const std::int64_t least = repeated > 1 ? counts[1] : repeated == 1 ? 2 : 1;
-    if (counts[0] < least || others + counts[0] != header.count) {
-        return damaged(token, fmt::format("{} draws beside its first id's, of {}", others, header.count));
+    const std::int64_t kept = std::int64_t{bits.fixed(draws_width(header))} + 1;
+    if (kept > header.count) return damaged(token, "more ids than draws");
+    thread_local std::vector<std::pair<std::int64_t, std::int32_t>> drawn;  // (−count, id)
+    drawn.clear();
+    std::int64_t from = 0;
+    std::int64_t draws = header.count;
+    for (std::int64_t left = kept; left > 0; --left) {
+        const auto gap = bits.rice(gap_width(from, left, header.vocab_size));
+        if (bits.ran_out()) return damaged(token, "they end too early");
+        if (gap >= static_cast<std::uint64_t>(header.vocab_size - from))
+            return damaged(token, fmt::format("an id is outside the vocabulary of {}", header.vocab_size));
+        const std::int64_t id = from + static_cast<std::int64_t>(gap);
+        from = id + 1;
+        const std::int64_t count = left == 1 ? draws : draws > left ? std::int64_t{bits.gamma()} : 1;
+        draws -= count;
+        if (count < 1) return damaged(token, fmt::format("its draws do not add up to {}", header.count));
+        if (left > 1 && from >= header.vocab_size)
+            return damaged(token, fmt::format("an id is outside the vocabulary of {}", header.vocab_size));
+        drawn.emplace_back(-count, static_cast<std::int32_t>(id));
     }
+    if (bits.ran_out()) return damaged(token, "they end too early");
+    std::sort(drawn.begin(), drawn.end());
+    for (const auto& [count, id] : drawn) {
+        entries.ids.push_back(id);
+        entries.values.push_back(static_cast<float>(-count) / static_cast<float>(header.count));
+    }
+    entries.starts.push_back(static_cast<std::int64_t>(entries.ids.size()));
     return {};
 }
 
-Status decode_top(const CacheHeader& header, Reader& reader, std::size_t kept, TokenEntries& entries,
-                  std::int64_t token) {
+Status decode_top(const CacheHeader& header, Reader& reader, std::int64_t token, TokenEntries& entries) {
+    const std::size_t kept = reader.byte();
+    const std::size_t begin = entries.ids.size();
     if (static_cast<std::int64_t>(kept) > header.count) return damaged(token, "more ids than are kept");
     for (std::size_t i = 0; i < kept; ++i) entries.ids.push_back(reader.id(header.vocab_size));
     double mass = 0;
@@ -113,9 +175,15 @@ Status decode_top(const CacheHeader& header, Reader& reader, std::size_t kept, T
     entries.tails.push_back(probability(reader.u16()));
     entries.entropies.push_back(0.0F);
     mass += static_cast<double>(entries.tails.back());
+    if (reader.ran_out()) return damaged(token, "they end too early");
     // Each code is within 2^(1/4096) of its probability.
     constexpr double allowed = 1.001;
-    if (!reader.ran_out() && !(mass < allowed)) return damaged(token, "probabilities add up to more than 1");
+    if (!(mass < allowed)) return damaged(token, "probabilities add up to more than 1");
+    const auto ids = std::span(entries.ids).subspan(begin);
+    if (std::any_of(ids.begin(), ids.end(), [&](std::int32_t id) { return id >= header.vocab_size; }))
+        return damaged(token, fmt::format("an id is outside the vocabulary of {}", header.vocab_size));
+    if (!distinct(ids)) return damaged(token, "an id comes twice");
+    entries.starts.push_back(static_cast<std::int64_t>(entries.ids.size()));
     return {};
 }
 
@@ -131,49 +199,37 @@ void TokenEntries::append(const TokenEntries& other) {
 }
 
 std::string encode_entries(const CacheHeader& header, const TokenEntries& entries) {
+    const auto tokens = static_cast<std::size_t>(entries.tokens());
+    if (header.encoding == CacheEncoding::samples) {
+        BitWriter bits;
+        for (std::size_t t = 0; t < tokens; ++t) encode_samples(header, entries, t, bits);
+        return bits.take();
+    }
     std::string bytes;
-    for (std::size_t t = 0; t + 1 < entries.starts.size(); ++t) {
+    for (std::size_t t = 0; t < tokens; ++t) {
         const auto begin = static_cast<std::size_t>(entries.starts[t]);
         const auto end = static_cast<std::size_t>(entries.starts[t + 1]);
         bytes.push_back(static_cast<char>(end - begin));
-        if (header.encoding == CacheEncoding::top_k) {
-            for (std::size_t i = begin; i < end; ++i) put_id(bytes, entries.ids[i], header.vocab_size);
-            for (std::size_t i = begin; i < end; ++i) put_u16(bytes, probability_code(entries.values[i]));
-            put_u16(bytes, probability_code(entries.tails[t]));
-            continue;
-        }
-        std::string counts;
-        for (std::size_t i = begin; i < end; ++i) {
-            const auto count = std::lround(entries.values[i] * static_cast<float>(header.count));
-            if (count > 1) counts.push_back(static_cast<char>(count));  // descending: the ones come last
-        }
-        bytes.push_back(static_cast<char>(counts.size()));
-        if (!counts.empty()) counts.erase(0, 1);  // what the others leave of N
         for (std::size_t i = begin; i < end; ++i) put_id(bytes, entries.ids[i], header.vocab_size);
-        bytes += counts;
-        put_u16(bytes, tensor::f32_to_f16(entries.entropies[t]));
+        for (std::size_t i = begin; i < end; ++i) put_u16(bytes, probability_code(entries.values[i]));
+        put_u16(bytes, probability_code(entries.tails[t]));
     }
     return bytes;
 }
 
 Status decode_entries(const CacheHeader& header, std::string_view bytes, std::int64_t tokens,
                       TokenEntries& entries) {
-    Reader reader(bytes);
-    for (std::int64_t t = 0; t < tokens; ++t) {
-        const std::size_t kept = reader.byte();
-        const std::size_t begin = entries.ids.size();
-        RETORT_CHECK(header.encoding == CacheEncoding::samples
-                         ? decode_samples(header, reader, kept, entries, t)
-                         : decode_top(header, reader, kept, entries, t));
-        if (reader.ran_out()) return damaged(t, "they end too early");
-        const auto ids = std::span(entries.ids).subspan(begin);
-        if (std::any_of(ids.begin(), ids.end(), [&](std::int32_t id) { return id >= header.vocab_size; })) {
-            return damaged(t, fmt::format("an id is outside the vocabulary of {}", header.vocab_size));
-        }
-        if (!distinct(ids)) return damaged(t, "an id comes twice");
-        entries.starts.push_back(static_cast<std::int64_t>(entries.ids.size()));
+    bool whole = false;
+    if (header.encoding == CacheEncoding::samples) {
+        BitReader bits(bytes);
+        for (std::int64_t t = 0; t < tokens; ++t) RETORT_CHECK(decode_samples(header, bits, t, entries));
+        whole = bits.at_end();
+    } else {
+        Reader reader(bytes);
+        for (std::int64_t t = 0; t < tokens; ++t) RETORT_CHECK(decode_top(header, reader, t, entries));
+        whole = reader.at_end();
     }
-    if (!reader.at_end()) return fail(ErrorCode::format, "entries of more than {} tokens", tokens);
+    if (!whole) return fail(ErrorCode::format, "entries of more than {} tokens", tokens);
     return {};
 }
 

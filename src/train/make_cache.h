@@ -17,7 +17,7 @@ struct CacheOptions {
     std::filesystem::path records;
     std::filesystem::path output;  // the cache's folder
     data::CacheEncoding encoding = data::CacheEncoding::samples;
-    std::int64_t count = 50;  // draws, or entries kept
+    std::int64_t count = 85;  // draws, or entries kept
     double temperature = 1.0;
     std::uint64_t seed = 1;
     std::int64_t row_length = 512;  // longest record in tokens, as in distilling
