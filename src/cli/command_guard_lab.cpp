@@ -163,6 +163,57 @@ Status make_traffic(const GuardLabOptions& options, const CommonOptions& common)
     return {};
 }
 
+OrderedJson outcome_json(const laboratory::Outcome& outcome) {
+    return {{"share", outcome.share}, {"first_share", outcome.first_share}, {"requests", outcome.requests}};
+}
+
+OrderedJson evaluation_json(const laboratory::EvaluationResult& result, const std::string& text) {
+    constexpr guard::Level given[] = {guard::Level::review, guard::Level::throttle, guard::Level::suspend};
+    OrderedJson campaigns = OrderedJson::array();
+    for (const auto& each : result.campaigns) {
+        OrderedJson one = {{"family", laboratory::attack_name(each.family)},
+                           {"keys", each.keys},
+                           {"number", each.number},
+                           {"detector", each.detector},
+                           {"p_at_one_percent", each.p_at_one_percent}};
+        for (const guard::Level level : given)
+            one[std::string(guard::level_name(level))] = outcome_json(each.at(level));
+        for (std::size_t b = 0; b < laboratory::baselines; ++b)
+            one[std::string(laboratory::baseline_name(b))] = outcome_json(each.baseline[b]);
+        campaigns.push_back(std::move(one));
+    }
+    const auto alarms_json = [&](const laboratory::FalseAlarms& alarms) {
+        OrderedJson one = {{"accounts", alarms.accounts}, {"months", alarms.months}};
+        for (const guard::Level level : given)
+            one[std::string(guard::level_name(level))] = alarms.raised[static_cast<std::size_t>(level)];
+        return one;
+    };
+    OrderedJson kinds = OrderedJson::object();
+    for (const auto& [kind, alarms] : result.by_kind) kinds[kind] = alarms_json(alarms);
+    OrderedJson others = OrderedJson::object();
+    for (std::size_t b = 0; b < laboratory::baselines; ++b)
+        others[std::string(laboratory::baseline_name(b))] = alarms_json(result.baseline[b]);
+    OrderedJson each_alarm = OrderedJson::array();
+    for (const laboratory::FalseAlarm& alarm : result.alarms)
+        each_alarm.push_back({{"week", alarm.week},
+                              {"verdict", alarm.verdict},
+                              {"level", guard::level_name(alarm.level)},
+                              {"detector", guard::detector_name(alarm.detector)},
+                              {"kind", laboratory::honest_name(alarm.kind)}});
+    OrderedJson uniformity = {{"accounts", result.ks_accounts}};
+    for (std::size_t d = 0; d < guard::detectors; ++d)
+        uniformity[std::string(guard::detector_name(static_cast<guard::Detector>(d)))] = {
+            {"distance", result.ks_distance[d]}, {"p", result.ks_p[d]}};
+    return {{"honest_accounts", result.honest_accounts},
+            {"honest_events", result.honest_events},
+            {"campaigns", campaigns},
+            {"by_kind", kinds},
+            {"baselines", others},
+            {"false_alarms", each_alarm},
+            {"uniformity", uniformity},
+            {"report", text}};
+}
+
 Status judge(const GuardLabOptions& options, const CommonOptions& common) {
     RETORT_TRY(const laboratory::PromptLibrary library, laboratory::load_prompts(options.prompts));
     laboratory::EvaluationOptions wanted;
@@ -185,20 +236,7 @@ Status judge(const GuardLabOptions& options, const CommonOptions& common) {
     if (options.show_log)
         for (const std::string& line : result.log) fmt::print("{}\n", line);
     if (common.json) {
-        OrderedJson campaigns = OrderedJson::array();
-        for (const auto& each : result.campaigns)
-            campaigns.push_back({{"family", laboratory::attack_name(each.family)},
-                                 {"keys", each.keys},
-                                 {"number", each.number},
-                                 {"share", each.guard.share},
-                                 {"requests", each.guard.requests},
-                                 {"detector", each.detector},
-                                 {"p_at_one_percent", each.p_at_one_percent}});
-        fmt::print("{}\n", OrderedJson{{"honest_accounts", result.honest_accounts},
-                                       {"honest_events", result.honest_events},
-                                       {"campaigns", campaigns},
-                                       {"report", text}}
-                               .dump());
+        fmt::print("{}\n", evaluation_json(result, text).dump());
     } else {
         fmt::print("{}", text);
     }

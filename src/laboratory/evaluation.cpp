@@ -105,6 +105,8 @@ class Evaluator {
                 const std::uint8_t before = raised[id];
                 raised[id] = std::max(before, level);
                 if (!is_tested(id) || week < options_.past_weeks) continue;
+                result_.alarms.push_back({week, verdict.sequence, verdict.level, verdict.detector,
+                                          static_cast<std::size_t>(person.kind)});
                 for (std::uint8_t l = before + 1; l <= level; ++l) {
                     ++result_.by_kind["all"].raised[l];
                     ++result_.by_kind[std::string(honest_name(static_cast<std::size_t>(person.kind)))]
@@ -160,8 +162,6 @@ class Evaluator {
         }
         // The last window ends with the next event; there is none.
         guard.end_window();
-        for (const auto& [id, level] : raised) (void)level;
-        for (const auto& [name, alarms] : result_.by_kind) (void)alarms;
         for (const Person& person : traffic_.people()) {
             if (!is_tested(account_hash(person.number)) || !first_week_.contains(account_hash(person.number)))
                 continue;
@@ -213,16 +213,19 @@ class Evaluator {
         Campaign campaign;
         CampaignResult result;
         BaselineTracker tracker;
-        std::unordered_map<store::ShortHash, std::array<std::uint8_t, 1 + baselines>, guard::HashOfId>
+        // By what flags: the guard's levels, then the baselines.
+        std::unordered_map<store::ShortHash, std::array<std::uint8_t, guard::levels + baselines>,
+                           guard::HashOfId>
             flagged;
-        std::array<std::size_t, 1 + baselines> found{};
+        std::array<std::size_t, guard::levels + baselines> found{};
         std::unordered_set<store::ShortHash, guard::HashOfId> active;
         std::size_t requests = 0;
         bool measured = false;
     };
 
     static Outcome& outcome(Running& running, std::size_t which) {
-        return which == 0 ? running.result.guard : running.result.baseline[which - 1];
+        return which < guard::levels ? running.result.guard[which]
+                                     : running.result.baseline[which - guard::levels];
     }
 
     static void flag(Running& running, const store::ShortHash& id, std::size_t which) {
@@ -265,12 +268,12 @@ class Evaluator {
             all.push_back(std::move(running));
         }
         const auto on_verdict = [&](const Verdict& verdict) {
-            if (verdict.level < Level::throttle) return;
             for (const store::ShortHash& id : verdict.accounts) {
                 const auto found = owner.find(id);
                 if (found == owner.end()) continue;
-                flag(*found->second, id, 0);
-                if (found->second->result.detector.empty())
+                for (std::size_t l = 1; l <= static_cast<std::size_t>(verdict.level); ++l)
+                    flag(*found->second, id, l);
+                if (verdict.level >= Level::throttle && found->second->result.detector.empty())
                     found->second->result.detector = detector_name(verdict.detector);
             }
         };
@@ -309,9 +312,9 @@ class Evaluator {
                 running.tracker.add(event);
                 const Scores scores = running.tracker.scores(event.account);
                 for (std::size_t b = 0; b < baselines; ++b) {
-                    if (running.flagged[event.account][1 + b] != 0) continue;
+                    if (running.flagged[event.account][guard::levels + b] != 0) continue;
                     if (nulls[b].p_value(scores[b], 1) <= baseline_threshold(Level::throttle))
-                        flag(running, event.account, 1 + b);
+                        flag(running, event.account, guard::levels + b);
                 }
                 if (!running.measured &&
                     static_cast<double>(running.requests) >= 0.01 * running.campaign.planned())
@@ -325,7 +328,7 @@ class Evaluator {
 
     [[nodiscard]] bool is_done(const Running& running) const {
         return static_cast<double>(running.requests) > options_.most_volume * running.campaign.planned() ||
-               (running.result.guard.share >= 0 && running.measured &&
+               (running.result.at(Level::suspend).share >= 0 && running.measured &&
                 static_cast<double>(running.requests) > 0.01 * running.campaign.planned());
     }
 

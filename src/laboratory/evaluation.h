@@ -28,7 +28,7 @@ struct EvaluationOptions {
 
 // Of one detector (the guard, or a baseline) and one campaign.
 struct Outcome {
-    double share = -1;  // of the planned volume, when half of the active keys were throttled; −1: not found
+    double share = -1;  // of the planned volume, when half of the active keys were raised; −1: not found
     double first_share = -1;  // when the first key was
     double requests = -1;     // of the campaign until then
 };
@@ -36,16 +36,29 @@ struct CampaignResult {
     Attack family;
     std::uint32_t keys = 0;
     std::uint64_t number = 0;
-    Outcome guard;
-    std::string detector;         // of the guard, that found it
-    double p_at_one_percent = 1;  // the median key's, times the detectors
-    std::array<Outcome, baselines> baseline;
+    std::array<Outcome, guard::levels> guard;  // by level: raised to it, or above it
+    std::string detector;                      // of the guard, that throttled it first
+    double p_at_one_percent = 1;               // the median key's, times the detectors
+    std::array<Outcome, baselines> baseline;   // at the throttle point
+
+    [[nodiscard]] const Outcome& at(guard::Level level) const {
+        return guard[static_cast<std::size_t>(level)];
+    }
 };
 
 struct FalseAlarms {
     std::size_t accounts = 0;
     double months = 0;                    // account-months, of 30 days
     std::array<std::size_t, 4> raised{};  // accounts that reached a level, by level
+};
+
+// One honest account of the tested half, raised by one verdict: what the rates of false alarms count.
+struct FalseAlarm {
+    std::int32_t week = 0;
+    std::uint64_t verdict = 0;  // accounts of one verdict are one event, not many
+    guard::Level level = guard::Level::none;
+    guard::Detector detector = guard::Detector::cluster;
+    std::size_t kind = 0;  // of Honest
 };
 
 struct EvaluationResult {
@@ -56,6 +69,7 @@ struct EvaluationResult {
     std::map<std::string, FalseAlarms> by_kind;   // of the tested half; "all" is the sum
     std::array<FalseAlarms, baselines> baseline;  // likewise, in all
     std::map<std::string, std::array<std::size_t, 3>> detectors_of_alarms;
+    std::vector<FalseAlarm> alarms;
     // Of all honest accounts seen in the first tested week: p-values by detector, and KS against uniform.
     std::array<double, 3> ks_distance{};
     std::array<double, 3> ks_p{};

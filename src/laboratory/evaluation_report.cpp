@@ -33,6 +33,76 @@ std::string share_or_none(double value) {
     return value < 0 ? "-" : fmt::format("{:.2f} %", 100 * value);
 }
 
+using Cells = std::map<std::pair<std::size_t, std::uint32_t>, std::vector<const CampaignResult*>>;
+
+std::string cell_text(const std::pair<std::size_t, std::uint32_t>& cell) {
+    const auto family = static_cast<Attack>(cell.first);
+    return fmt::format("| {} | {} | {} |", attack_name(family),
+                       is_design_family(family) ? "design" : "held out", cell.second);
+}
+
+std::size_t found_within(const std::vector<const CampaignResult*>& all, guard::Level level, double share) {
+    return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [&](const CampaignResult* each) {
+        return each->at(level).share >= 0 && each->at(level).share <= share;
+    }));
+}
+
+std::string found_table(const Cells& cells) {
+    std::string out =
+        "Campaigns found (half of the active keys throttled) within 1 % of the planned volume, at the "
+        "throttle point; requests of the campaign until then, of those found\n"
+        "| family | | K | found within 1 % | found within 5 % | median share | median requests [least, most] "
+        "| first key | by | rate limit | PRADA | MMD | near duplicates |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    for (const auto& [cell, all] : cells) {
+        std::vector<double> shares;
+        std::vector<double> requests;
+        std::vector<double> first;
+        std::array<std::size_t, baselines> others{};
+        std::string by;
+        for (const CampaignResult* each : all) {
+            const Outcome& outcome = each->at(guard::Level::throttle);
+            shares.push_back(outcome.share < 0 ? 9 : outcome.share);
+            if (outcome.share >= 0) requests.push_back(outcome.requests);
+            if (outcome.first_share >= 0) first.push_back(outcome.first_share);
+            for (std::size_t b = 0; b < baselines; ++b)
+                others[b] += each->baseline[b].share >= 0 && each->baseline[b].share <= 0.01 ? 1 : 0;
+            if (!each->detector.empty() && by.find(each->detector) == std::string::npos)
+                by += (by.empty() ? "" : ", ") + each->detector;
+        }
+        const double middle = median(shares);
+        out +=
+            fmt::format("{} {} | {} | {} | {} | {} | {} |", cell_text(cell),
+                        share_text(found_within(all, guard::Level::throttle, 0.01), all.size()),
+                        share_text(requests.size(), all.size()), share_or_none(middle > 1 ? -1 : middle),
+                        requests.empty() ? "-"
+                                         : fmt::format("{:.0f} [{:.0f}, {:.0f}]", median(requests),
+                                                       *std::min_element(requests.begin(), requests.end()),
+                                                       *std::max_element(requests.begin(), requests.end())),
+                        share_or_none(median(first)), by);
+        for (std::size_t b = 0; b < baselines; ++b) out += fmt::format(" {}/{} |", others[b], all.size());
+        out += "\n";
+    }
+    return out;
+}
+
+std::string levels_table(const Cells& cells) {
+    std::string out =
+        "Campaigns found at each operating point, within 1 % and within 5 % of the planned volume\n"
+        "| family | | K | review, 1 % | throttle, 1 % | suspend, 1 % | review, 5 % | throttle, 5 % | "
+        "suspend, 5 % |\n|---|---|---|---|---|---|---|---|---|\n";
+    for (const auto& [cell, all] : cells) {
+        out += cell_text(cell);
+        for (const double share : {0.01, 1.0}) {
+            for (const guard::Level level :
+                 {guard::Level::review, guard::Level::throttle, guard::Level::suspend})
+                out += " " + share_text(found_within(all, level, share), all.size()) + " |";
+        }
+        out += "\n";
+    }
+    return out;
+}
+
 }  // namespace
 
 std::string report(const EvaluationResult& result, const EvaluationOptions& options) {
@@ -65,45 +135,10 @@ std::string report(const EvaluationResult& result, const EvaluationOptions& opti
         "{:.4f} p {:.2g}; account D {:.4f} p {:.2g}; logits D {:.4f} p {:.2g}\n\n",
         result.ks_accounts, result.ks_distance[0], result.ks_p[0], result.ks_distance[1], result.ks_p[1],
         result.ks_distance[2], result.ks_p[2]);
-    out +=
-        "Campaigns found (half of the active keys throttled) within 1 % of the planned volume, at the "
-        "throttle point\n"
-        "| family | | K | found within 1 % | found within 5 % | median share | median requests | first key | "
-        "by | rate limit | PRADA | MMD | near duplicates |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
     std::map<std::pair<std::size_t, std::uint32_t>, std::vector<const CampaignResult*>> cells;
     for (const CampaignResult& each : result.campaigns)
         cells[{static_cast<std::size_t>(each.family), each.keys}].push_back(&each);
-    for (const auto& [cell, all] : cells) {
-        std::size_t within = 0;
-        std::size_t ever = 0;
-        std::vector<double> shares;
-        std::vector<double> requests;
-        std::vector<double> first;
-        std::array<std::size_t, baselines> others{};
-        std::string by;
-        for (const CampaignResult* each : all) {
-            within += each->guard.share >= 0 && each->guard.share <= 0.01 ? 1 : 0;
-            ever += each->guard.share >= 0 ? 1 : 0;
-            shares.push_back(each->guard.share < 0 ? 9 : each->guard.share);
-            if (each->guard.share >= 0) requests.push_back(each->guard.requests);
-            if (each->guard.first_share >= 0) first.push_back(each->guard.first_share);
-            for (std::size_t b = 0; b < baselines; ++b)
-                others[b] += each->baseline[b].share >= 0 && each->baseline[b].share <= 0.01 ? 1 : 0;
-            if (!each->detector.empty() && by.find(each->detector) == std::string::npos)
-                by += (by.empty() ? "" : ", ") + each->detector;
-        }
-        const double middle = median(shares);
-        const auto family = static_cast<Attack>(cell.first);
-        out += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} |", attack_name(family),
-                           is_design_family(family) ? "design" : "held out", cell.second,
-                           share_text(within, all.size()), share_text(ever, all.size()),
-                           share_or_none(middle > 1 ? -1 : middle),
-                           requests.empty() ? "-" : fmt::format("{:.0f}", median(requests)),
-                           share_or_none(median(first)), by);
-        for (std::size_t b = 0; b < baselines; ++b) out += fmt::format(" {}/{} |", others[b], all.size());
-        out += "\n";
-    }
+    out += found_table(cells) + "\n" + levels_table(cells);
     out +=
         "\nROC at 1 % of the planned volume: share of campaigns whose median key has p at or below the "
         "threshold that gives so many honest account-weeks\n| false positives an account-week | threshold on "

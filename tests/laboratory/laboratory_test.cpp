@@ -157,11 +157,13 @@ TEST(Evaluation, FindsAPlainCampaignAndCountsByKind) {
     EXPECT_GT(result->ks_accounts, 400U);
     for (const CampaignResult& each : result->campaigns) {
         if (each.keys == 50) {
-            EXPECT_GE(each.guard.share, 0);
+            EXPECT_GE(each.at(guard::Level::throttle).share, 0);
+            // A higher level is never reached before a lower one.
+            EXPECT_LE(each.at(guard::Level::review).share, each.at(guard::Level::throttle).share);
         }
     }
     const std::string text = report(*result, options);
-    for (const std::string_view name : {"chat", "class of students", "scaffold", "PRADA"})
+    for (const std::string_view name : {"chat", "class of students", "scaffold", "PRADA", "review, 1 %"})
         EXPECT_NE(text.find(name), std::string::npos);
     options.past_weeks = 6;
     EXPECT_FALSE(evaluate(library(), options, [](const std::string&) {}));
