@@ -247,6 +247,14 @@ SEEDS = {
         "two_pages.pdf": pdf([["It begins on one page", "and has an exam-", "ple of a line\\(s\\) end."], ["It ends here."]]),
         "locked.pdf": locked_pdf(),
     },
+    "guard_follower": {  # texts are of the GGUF kind: a size of 8 bytes, and the bytes
+        "checkpoint": b"RFOLLOW1\n" + struct.pack("<QQ", 3, 1) + text("1796-01.events") + struct.pack("<QQQ", 4096, 1, 16) + bytes(range(16))
+                      + text("state"),
+        "empty": b"RFOLLOW1\n" + struct.pack("<QQQQ", 1, 0, 0, 0),
+        "elsewhere": b"RFOLLOW1\n" + struct.pack("<QQ", 1, 1) + text("../x") + struct.pack("<QQQ", 1, 0, 0),
+        "part": text("1796-01.events") + struct.pack("<QQ", 8, 4096),
+        "backwards": text("1796-01.events") + struct.pack("<QQ", 4096, 8),
+    },
     "recipe": {
         "recipe.toml": b'name = "demo"\n[train]\nsteps = 300\nrate = 3e-4\nobjectives = ["ce", "fkl"]\n'
                        b'[train.schedule]\nkind = "wsd"\n[[teacher]]\nurl = "a"\n[[teacher]]\nurl = "b"\n',

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "guard/follower_checkpoint.h"
 
 namespace retort::guard {
 
@@ -17,40 +18,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::string_view checkpoint_magic = "RFOLLOW1\n";
 constexpr std::string_view journal_magic = "RTJRNL01";
 constexpr std::size_t most_checkpoint = std::size_t{16} << 30U;
-
-void put(std::string& out, std::uint64_t value) {
-    for (int i = 0; i < 8; ++i) out += static_cast<char>(value >> (8 * i));
-}
-
-// Little-endian numbers and texts of a checkpoint or a frame; `failed` once something is missing.
-struct Fields {
-    std::string_view rest;
-    bool failed = false;
-    std::uint64_t number() {
-        if (rest.size() < 8) {
-            failed = true;
-            return 0;
-        }
-        std::uint64_t value = 0;
-        for (std::size_t i = 0; i < 8; ++i)
-            value |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(rest[i])) << (8 * i);
-        rest.remove_prefix(8);
-        return value;
-    }
-    std::string_view text() {
-        const std::uint64_t size = number();
-        if (failed || size > rest.size()) {
-            failed = true;
-            return {};
-        }
-        const std::string_view out = rest.substr(0, size);
-        rest.remove_prefix(size);
-        return out;
-    }
-};
 
 // The bytes of a file from `from` on, behind a journal's beginning, so that they read as a journal.
 Result<std::string> read_tail(const fs::path& path, std::uint64_t from, std::uint64_t to) {
@@ -83,14 +52,9 @@ Result<std::unique_ptr<Follower>> Follower::open(FollowerOptions options, GuardO
     const fs::path path = out->options_.state / fmt::format("read-{}.journal", out->number_);
     std::uint64_t events = 0;
     RETORT_TRY(base::Journal journal, base::Journal::open(path, [&](std::string_view frame) -> Status {
-                   Fields fields{frame};
-                   const std::string file(fields.text());
-                   const std::uint64_t from = fields.number();
-                   const std::uint64_t to = fields.number();
-                   if (fields.failed || from > to || file.find('/') != std::string::npos)
-                       return fail(ErrorCode::format, "a frame that names no part of a file");
-                   RETORT_CHECK(out->read_range(file, from, to, on_verdict, events));
-                   out->places_[file] = to;
+                   RETORT_TRY(const ReadPart part, read_part(frame));
+                   RETORT_CHECK(out->read_range(part.file, part.from, part.to, on_verdict, events));
+                   out->places_[part.file] = part.to;
                    return {};
                }));
     out->journal_ = std::make_unique<base::Journal>(std::move(journal));
@@ -106,49 +70,19 @@ Status Follower::load() {
     const fs::path path = options_.state / "checkpoint";
     if (!fs::exists(path)) return {};
     RETORT_TRY(const std::string bytes, base::read_file(path, most_checkpoint));
-    if (!bytes.starts_with(checkpoint_magic))
-        return fail(ErrorCode::format, "{}: not a checkpoint of this version; remove it to begin anew",
-                    path.string());
-    Fields fields{std::string_view(bytes).substr(checkpoint_magic.size())};
-    number_ = fields.number();
-    const std::uint64_t files = fields.number();
-    for (std::uint64_t i = 0; i < files && !fields.failed; ++i) {
-        const std::string name(fields.text());
-        places_[name] = fields.number();
-    }
-    const std::uint64_t allowed = fields.number();
-    for (std::uint64_t i = 0; i < allowed && !fields.failed; ++i) {
-        const std::string_view id = fields.text();
-        store::ShortHash hash{};
-        if (id.size() != hash.size()) fields.failed = true;
-        if (!fields.failed) std::memcpy(hash.data(), id.data(), hash.size());
-        allowed_.insert(hash);
-    }
-    const std::string_view state = fields.text();
-    if (fields.failed) return fail(ErrorCode::format, "{}: a damaged checkpoint", path.string());
-    if (const Status done = guard_.restore(state); !done) return fail_from(done.error(), path.string());
+    auto read = read_checkpoint(bytes);
+    if (!read) return fail_from(read.error(), path.string());
+    number_ = read->number;
+    places_ = std::move(read->places);
+    allowed_ = std::move(read->allowed);
+    if (const Status done = guard_.restore(read->state); !done) return fail_from(done.error(), path.string());
     return {};
 }
 
 Status Follower::checkpoint() {
-    std::string out(checkpoint_magic);
-    put(out, number_ + 1);
     // Files that are gone by retention need no place.
     std::erase_if(places_, [&](const auto& each) { return !fs::exists(options_.events / each.first); });
-    put(out, places_.size());
-    for (const auto& [name, place] : places_) {
-        put(out, name.size());
-        out += name;
-        put(out, place);
-    }
-    put(out, allowed_.size());
-    for (const store::ShortHash& id : allowed_) {
-        put(out, id.size());
-        out.append(reinterpret_cast<const char*>(id.data()), id.size());
-    }
-    const std::string state = guard_.save();
-    put(out, state.size());
-    out += state;
+    const std::string out = write_checkpoint({number_ + 1, places_, allowed_, guard_.save()});
     RETORT_CHECK(base::write_file_atomic(options_.state / "checkpoint", out));
     const fs::path old = options_.state / fmt::format("read-{}.journal", number_);
     ++number_;
@@ -224,12 +158,7 @@ Result<std::uint64_t> Follower::poll(const OnVerdict& on_verdict) {
             }
             if (valid <= prefix) break;
             end = place + valid - prefix;
-            std::string frame;
-            put(frame, name.size());
-            frame += name;
-            put(frame, place);
-            put(frame, end);
-            RETORT_CHECK(journal_->append(frame));
+            RETORT_CHECK(journal_->append(write_part({name, place, end})));
             RETORT_CHECK(journal_->sync());
             RETORT_CHECK(read_range(name, place, end, on_verdict, events));
             place = end;
