@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
+#include "data/prompts.h"
 
 namespace retort::cli {
 
@@ -16,6 +17,8 @@ namespace {
 struct BenchSpeculateOptions {
     std::string model;
     std::string draft;
+    std::string prompts;  // a file; empty: the questions below
+    std::int64_t prompt_limit = 16;
     std::vector<std::int64_t> draft_tokens = {4};
     std::vector<double> temperatures = {0.0, 0.7};
     std::int64_t tokens = 128;
@@ -47,15 +50,35 @@ struct Outcome {
     }
 };
 
-Result<std::vector<std::vector<std::int32_t>>> read_prompts(const LoadedModel& model) {
+using Conversation = std::vector<data::Message>;
+
+Result<std::vector<Conversation>> conversations(const BenchSpeculateOptions& options) {
+    std::vector<Conversation> asked;
+    if (options.prompts.empty()) {
+        for (const char* question : questions) asked.push_back({{.role = "user", .content = question}});
+        return asked;
+    }
+    RETORT_TRY(std::vector<data::Prompt> prompts, data::read_prompts(options.prompts));
+    if (prompts.empty()) return fail(ErrorCode::invalid_argument, "{}: no prompts", options.prompts);
+    for (data::Prompt& prompt : prompts) {
+        if (static_cast<std::int64_t>(asked.size()) == options.prompt_limit) break;
+        asked.push_back(std::move(prompt.messages));
+    }
+    return asked;
+}
+
+Result<std::vector<std::vector<std::int32_t>>> prompt_tokens(const LoadedModel& model,
+                                                             const std::vector<Conversation>& asked) {
     std::vector<std::vector<std::int32_t>> prompts;
-    for (const char* question : questions) {
-        std::string text = question;
+    for (const Conversation& conversation : asked) {
+        std::string text = conversation.back().content;
         if (!model.text.chat_template.empty()) {
             api::ChatRequest request;
-            request.messages.push_back({});
-            request.messages.back().role = "user";
-            request.messages.back().content = question;
+            for (const data::Message& message : conversation) {
+                request.messages.push_back({});
+                request.messages.back().role = message.role;
+                request.messages.back().content = message.content;
+            }
             RETORT_TRY(text, render_conversation(model.text, request));
         }
         prompts.push_back(model.text.tokenizer.encode(text));
@@ -64,8 +87,8 @@ Result<std::vector<std::vector<std::int32_t>>> read_prompts(const LoadedModel& m
 }
 
 Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions& options,
-                           double temperature) {
-    RETORT_TRY(const auto prompts, read_prompts(model));
+                           const std::vector<Conversation>& asked, double temperature) {
+    RETORT_TRY(const auto prompts, prompt_tokens(model, asked));
     Outcome outcome;
     // Once uncounted, which also leaves the prompts in the cache.
     for (int repeat = -1; repeat < options.repeats; ++repeat) {
@@ -103,27 +126,28 @@ Status run_bench_speculate(const BenchSpeculateOptions& options, const CommonOpt
     engine.max_sequences = 1;
     engine.context_length = 2048;
     nlohmann::json rows = nlohmann::json::array();
+    RETORT_TRY(const std::vector<Conversation> asked, conversations(options));
     std::vector<Outcome> alone;
     std::string name;
     {
         RETORT_TRY(const LoadedModel model, load_model(options.model, engine));
         name = model.name;
         for (const double temperature : options.temperatures) {
-            RETORT_TRY(Outcome outcome, answer_all(model, options, temperature));
+            RETORT_TRY(Outcome outcome, answer_all(model, options, asked, temperature));
             alone.push_back(std::move(outcome));
         }
     }
     if (!common.json) {
         fmt::print("{}; {} threads, {}\n", base::cpu_description(), base::thread_count(),
                    base::isa_name(base::active_isa()));
-        fmt::print("{}, guesses of {}; {} answers of {} tokens\n", name, options.draft,
-                   std::size(questions) * static_cast<std::size_t>(options.repeats), options.tokens);
+        fmt::print("{}, guesses of {}; {} answers of at most {} tokens\n", name, options.draft,
+                   asked.size() * static_cast<std::size_t>(options.repeats), options.tokens);
     }
     for (const std::int64_t guesses : options.draft_tokens) {
         engine.draft_tokens = guesses;
         RETORT_TRY(const LoadedModel model, load_model(options.model, engine, options.draft));
         for (std::size_t t = 0; t < options.temperatures.size(); ++t) {
-            RETORT_TRY(const Outcome outcome, answer_all(model, options, options.temperatures[t]));
+            RETORT_TRY(const Outcome outcome, answer_all(model, options, asked, options.temperatures[t]));
             const bool same = outcome.answers == alone[t].answers;
             rows.push_back({{"draft_tokens", guesses},
                             {"temperature", options.temperatures[t]},
@@ -150,6 +174,7 @@ Status run_bench_speculate(const BenchSpeculateOptions& options, const CommonOpt
                                           {"threads", base::thread_count()},
                                           {"model", name},
                                           {"draft", options.draft},
+                                          {"prompts", asked.size()},
                                           {"tokens", options.tokens},
                                           {"rows", rows}}
                                .dump());
@@ -171,6 +196,12 @@ void add_bench_speculate(Commands& commands, CLI::App& bench) {
     app.add_option("--draft", options->draft, "a small model of the same tokenizer")
         ->required()
         ->type_name("MODEL");
+    app.add_option("--prompts", options->prompts,
+                   "what is asked, JSON lines or a prompt a line; without it four ordinary questions")
+        ->type_name("FILE");
+    app.add_option("--prompt-limit", options->prompt_limit, "prompts of the file that are asked, at most")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     app.add_option("--draft-tokens", options->draft_tokens, "guesses a step, at most; several: each in turn")
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{64}))
         ->capture_default_str();
