@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "tensor/decode_attention_amx.h"
 #include "tensor/decode_attention_bf16.h"
 #include "tensor/decode_attention_chunk.h"
 #include "tensor/dispatch.h"
@@ -220,13 +221,15 @@ namespace {
 
 constexpr std::int64_t chunk_tokens = attention_chunk_tokens;
 
-// Queries that are computed together: neighbours in one sequence, which see nearly the same keys.
-constexpr std::int64_t block_queries = 4;
+// Queries that are computed together: neighbours in one sequence, which see nearly the same keys. Tiles take
+// many rows at the price of one.
+constexpr std::int64_t vector_block_queries = 4;
+constexpr std::int64_t tile_block_queries = 32;
 
 // Neighbouring queries of one sequence that end in the same chunk.
 struct Block {
     std::int64_t first;
-    std::int64_t count;   // 1 … block_queries
+    std::int64_t count;   // 1 and more
     std::int64_t chunks;  // of each
 };
 
@@ -304,8 +307,14 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
     const std::int64_t head_dim = shape.head_dim;
     const std::int64_t kv_size = shape.kv_heads * head_dim;
 
+    const bool pairs = cache.dtype == DType::bf16;
+    const bool products = pairs && bf16_attention_fits(head_dim);
+    const bool tiles = pairs && amx_decode_attention_fits(head_dim);
+    const std::int64_t block_queries = tiles ? tile_block_queries : vector_block_queries;
+
     thread_local std::vector<Block> list;
     list.clear();
+    std::int64_t most_queries = 0;
     for (std::int64_t query = 0; query < count;) {
         const PagedQuery& at = queries[static_cast<std::size_t>(query)];
         Block block{query, 1, (at.length + chunk_tokens - 1) / chunk_tokens};
@@ -319,11 +328,10 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
         }
         list.push_back(block);
         query += block.count;
+        most_queries = std::max(most_queries, block.count);
     }
     const std::span<const Block> blocks = list;
 
-    const bool pairs = cache.dtype == DType::bf16;
-    const bool products = pairs && bf16_attention_fits(head_dim);
     const auto attend = [&](const Block& block, std::int64_t kv_head, std::int64_t chunk, const Partial& to) {
         const PagedQuery& at = queries[static_cast<std::size_t>(block.first)];
         // In a chunk that is not the last every query sees all of it.
@@ -345,6 +353,7 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
         task.step = last ? 1 : 0;
         if (!last) task.length = chunk_tokens;
         if (!pairs) return HWY_DYNAMIC_DISPATCH(AttendChunk)(task);
+        if (tiles) return attend_chunk_amx(task);
         if (products) return attend_chunk_bf16(task);
         HWY_DYNAMIC_DISPATCH(AttendChunkPairs)(task);
     };
@@ -356,7 +365,7 @@ void paged_attention(const PagedKeyValues& cache, const AttentionShape& shape,
             for (std::int64_t i = 0; i < head_dim; ++i) to[i] = from.out[row * head_dim + i] * inverse;
         }
     };
-    const std::int64_t rows = block_queries * group;
+    const std::int64_t rows = most_queries * group;
 
     const std::int64_t items = static_cast<std::int64_t>(blocks.size()) * shape.kv_heads;
     if (items >= 4 * base::thread_count()) {

@@ -108,7 +108,7 @@ TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
             std::vector<float> expected(static_cast<std::size_t>(length * shape.query_size()));
             const std::int32_t starts[] = {0, static_cast<std::int32_t>(length)};
             attention_reference(sequence.qkv.data(), starts, shape, expected.data());
-            const std::int64_t first = std::max<std::int64_t>(0, length - 3);
+            const std::int64_t first = std::max<std::int64_t>(0, length - 40);
             const auto out = sequence.attend(first, length);
             for (std::size_t i = 0; i < out.size(); ++i) {
                 ASSERT_NEAR(out[i], expected[static_cast<std::size_t>(first * shape.query_size()) + i], bound)
@@ -120,24 +120,33 @@ TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
     limit_isa(base::active_isa());
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, EveryIsaAttention,
-                         ::testing::Values(base::Isa::scalar, base::Isa::avx2, base::Isa::avx512,
-                                           base::Isa::avx512_bf16),
-                         [](const auto& suite) { return std::string(base::isa_name(suite.param)); });
-
-TEST(PagedAttention, of_a_query_has_the_same_bits_in_every_batch) {
+TEST_P(EveryIsaAttention, of_a_query_has_the_same_bits_in_every_batch) {
+    if (GetParam() > base::detected_isa()) GTEST_SKIP() << "not on this machine";
+    apply_isa_limit();
+    limit_isa(GetParam());
     const AttentionShape shape{6, 2, 32};
     for (const DType dtype : {DType::f32, DType::bf16}) {
         const Sequence sequence(shape, 600, dtype);
-        const auto all = sequence.attend(540, 600);  // past the batch from which the threads share it out
-        for (std::int64_t t = 540; t < 600; t += 7) {
+        // Past the batch from which the threads share it out, and over where one chunk ends.
+        const auto all = sequence.attend(490, 600);
+        for (std::int64_t t = 490; t < 600; t += 3) {
             const auto alone = sequence.attend(t, t + 1);
-            EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + (t - 540) * shape.query_size(),
+            EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + (t - 490) * shape.query_size(),
                                      alone.size() * sizeof(float)))
                 << dtype_info(dtype).name << ", position " << t;
         }
+        const auto few = sequence.attend(505, 517);
+        EXPECT_EQ(0,
+                  std::memcmp(few.data(), all.data() + 15 * shape.query_size(), few.size() * sizeof(float)))
+            << dtype_info(dtype).name;
     }
+    limit_isa(base::active_isa());
 }
+
+INSTANTIATE_TEST_SUITE_P(Isa, EveryIsaAttention,
+                         ::testing::Values(base::Isa::scalar, base::Isa::avx2, base::Isa::avx512,
+                                           base::Isa::avx512_bf16, base::Isa::amx),
+                         [](const auto& suite) { return std::string(base::isa_name(suite.param)); });
 
 TEST(Team, runs_every_item_once) {
     const int threads = base::thread_count();
