@@ -194,11 +194,18 @@ void Decoder::attention_block(std::int64_t layer, std::int64_t rows) {
         // Query and key heads are neighbours in a row.
         tensor::rope(qkv + begin * qkv_size, qkv_size, end - begin, config.head_count + config.kv_head_count,
                      positions_.data() + begin, rope_, false);
-        for (std::int64_t r = begin; r < end; ++r) {
-            const float* row = qkv + r * qkv_size;
-            tensor::store_key_value(cache, shape_, queries_[static_cast<std::size_t>(r)].pages,
-                                    positions_[static_cast<std::size_t>(r)], row + query_size,
-                                    row + query_size + kv_size);
+        for (std::int64_t r = begin, next = 0; r < end; r = next) {
+            const std::int32_t* pages = queries_[static_cast<std::size_t>(r)].pages;
+            const std::int64_t position = positions_[static_cast<std::size_t>(r)];
+            const auto follows = [&](std::int64_t other) {
+                return queries_[static_cast<std::size_t>(other)].pages == pages &&
+                       positions_[static_cast<std::size_t>(other)] == position + other - r;
+            };
+            next = r + 1;
+            while (next < end && follows(next)) ++next;
+            const float* keys = qkv + r * qkv_size + query_size;
+            tensor::store_key_values(cache, shape_, pages, position, next - r, keys, keys + kv_size,
+                                     qkv_size);
         }
     });
     tensor::paged_attention(cache, shape_, queries_, qkv, qkv_size, attention_.data(), query_size);

@@ -252,25 +252,6 @@ std::uint16_t round_to_bf16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16U & 1U)) >> 16U);
 }
 
-void merge(const Partial& into, const Partial& next, std::int64_t group, std::int64_t head_dim) {
-    for (std::int64_t g = 0; g < group; ++g) {
-        const float largest = std::max(into.maximum[g], next.maximum[g]);
-        const float keep = std::exp(into.maximum[g] - largest);
-        const float gain = std::exp(next.maximum[g] - largest);
-        float* a = into.out + g * head_dim;
-        const float* b = next.out + g * head_dim;
-        for (std::int64_t i = 0; i < head_dim; ++i) a[i] = a[i] * keep + b[i] * gain;
-        into.sum[g] = into.sum[g] * keep + next.sum[g] * gain;
-        into.maximum[g] = largest;
-    }
-}
-
-}  // namespace
-
-std::int64_t kv_page_bytes(const AttentionShape& shape, DType dtype) {
-    return dtype_bytes(dtype, 2 * shape.kv_heads * shape.head_dim * kv_page_tokens);
-}
-
 void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
                      std::int64_t position, const float* key, const float* value) {
     std::byte* page = cache.data + pages[position / kv_page_tokens] * cache.page_stride;
@@ -295,6 +276,45 @@ void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, c
     for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
         std::copy_n(value + h * shape.head_dim, shape.head_dim,
                     to + (h * kv_page_tokens + slot) * shape.head_dim);
+    }
+}
+
+void merge(const Partial& into, const Partial& next, std::int64_t group, std::int64_t head_dim) {
+    for (std::int64_t g = 0; g < group; ++g) {
+        const float largest = std::max(into.maximum[g], next.maximum[g]);
+        const float keep = std::exp(into.maximum[g] - largest);
+        const float gain = std::exp(next.maximum[g] - largest);
+        float* a = into.out + g * head_dim;
+        const float* b = next.out + g * head_dim;
+        for (std::int64_t i = 0; i < head_dim; ++i) a[i] = a[i] * keep + b[i] * gain;
+        into.sum[g] = into.sum[g] * keep + next.sum[g] * gain;
+        into.maximum[g] = largest;
+    }
+}
+
+}  // namespace
+
+std::int64_t kv_page_bytes(const AttentionShape& shape, DType dtype) {
+    return dtype_bytes(dtype, 2 * shape.kv_heads * shape.head_dim * kv_page_tokens);
+}
+
+void store_key_values(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
+                      std::int64_t position, std::int64_t count, const float* keys, const float* values,
+                      std::int64_t stride) {
+    apply_isa_limit();
+    const bool whole_pages = cache.dtype == DType::bf16 && bf16_attention_fits(shape.head_dim);
+    for (std::int64_t done = 0; done < count;) {
+        const std::int64_t at = position + done;
+        const float* key = keys + done * stride;
+        const float* value = values + done * stride;
+        if (whole_pages && at % kv_page_tokens == 0 && count - done >= kv_page_tokens) {
+            store_page_bf16(cache.data + pages[at / kv_page_tokens] * cache.page_stride, shape, key, value,
+                            stride);
+            done += kv_page_tokens;
+        } else {
+            store_key_value(cache, shape, pages, at, key, value);
+            ++done;
+        }
     }
 }
 

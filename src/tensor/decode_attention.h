@@ -33,9 +33,11 @@ struct PagedQuery {
     std::int64_t length = 0;              // positions it sees: its own and all before
 };
 
-// Writes one token's keys and values (kv_heads·head_dim each) at `position` of its sequence.
-void store_key_value(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
-                     std::int64_t position, const float* key, const float* value);
+// Writes the keys and values (kv_heads·head_dim each, `stride` floats from a token to the next) of `count`
+// tokens from `position` of their sequence on.
+void store_key_values(const PagedKeyValues& cache, const AttentionShape& shape, const std::int32_t* pages,
+                      std::int64_t position, std::int64_t count, const float* keys, const float* values,
+                      std::int64_t stride);
 
 // q (queries, heads·head_dim) with row stride q_stride; out (queries, heads·head_dim). Scores are scaled by
 // 1/sqrt(head_dim). A query's result does not depend on the other queries.

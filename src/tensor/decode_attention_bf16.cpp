@@ -161,11 +161,43 @@ void attend_chunk_bf16(const ChunkTask& task) {
     for (; row < rows; ++row) attend_rows<1>(task, row, space);
 }
 
+void store_page_bf16(std::byte* page, const AttentionShape& shape, const float* keys, const float* values,
+                     std::int64_t stride) {
+    const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
+    auto* lines = reinterpret_cast<std::uint32_t*>(page);
+    alignas(64) std::uint16_t rows[kv_page_tokens][32];  // of 32 dimensions: 16 pairs
+    for (std::int64_t i = 0; i < kv_size; i += 32) {
+        const std::int64_t pairs = std::min<std::int64_t>(16, (kv_size - i) / 2);
+        for (std::int64_t t = 0; t < kv_page_tokens; ++t) {
+            const float* key = keys + t * stride + i;
+            store_16(rows[t], round_bf16(_mm512_loadu_ps(key)));
+            if (pairs > 8) store_16(rows[t] + 16, round_bf16(_mm512_loadu_ps(key + 16)));
+        }
+        alignas(64) std::uint32_t turned[16][kv_page_tokens];
+        transpose_dwords(reinterpret_cast<const std::uint32_t*>(rows), 16, turned[0]);
+        std::memcpy(lines + i / 2 * kv_page_tokens, turned,
+                    static_cast<std::size_t>(pairs) * sizeof(turned[0]));
+    }
+    lines += kv_size / 2 * kv_page_tokens;
+    for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
+        for (std::int64_t t = 0; t < kv_page_tokens; t += 2, lines += shape.head_dim) {
+            const float* value = values + t * stride + h * shape.head_dim;
+            for (std::int64_t i = 0; i < shape.head_dim; i += 16) {
+                _mm512_storeu_si512(lines + i, pair_rows_of(round_bf16(_mm512_loadu_ps(value + i)),
+                                                            round_bf16(_mm512_loadu_ps(value + stride + i))));
+            }
+        }
+    }
+}
+
 }  // namespace retort::tensor
 
 RETORT_AVX512_END
 #else
 namespace retort::tensor {
+void store_page_bf16(std::byte*, const AttentionShape&, const float*, const float*, std::int64_t) {
+    std::abort();
+}
 void attend_chunk_bf16(const ChunkTask&) {
     std::abort();  // bf16_attention_fits() is false on every such machine
 }

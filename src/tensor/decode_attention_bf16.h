@@ -10,4 +10,8 @@ namespace retort::tensor {
 bool bf16_attention_fits(std::int64_t head_dim);
 void attend_chunk_bf16(const ChunkTask& task);
 
+// A whole page of keys and values, as store_key_values() lays them out; rows are `stride` floats apart.
+void store_page_bf16(std::byte* page, const AttentionShape& shape, const float* keys, const float* values,
+                     std::int64_t stride);
+
 }  // namespace retort::tensor

@@ -45,14 +45,21 @@ struct Sequence {
         pages.resize(static_cast<std::size_t>(count));
         std::iota(pages.begin(), pages.end(), 1);
         for (std::size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[random.below(i)]);
-        const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
         const std::int64_t stride = kv_page_bytes(shape, dtype) + 28;
         // No number anywhere but in what is stored.
         memory.assign(static_cast<std::size_t>((count + 2) * stride), std::byte{0xff});
         cache = {memory.data(), stride, dtype};
-        for (std::int64_t t = 0; t < length; ++t) {
+        store({3, 30, 1, 64});
+    }
+
+    // In pieces of these sizes, over and over.
+    void store(const std::vector<std::int64_t>& pieces) {
+        const std::int64_t kv_size = shape.kv_heads * shape.head_dim;
+        std::size_t piece = 0;
+        for (std::int64_t t = 0, count = 0; t < length; t += count) {
+            count = std::min(pieces[piece++ % pieces.size()], length - t);
             const float* key = qkv.data() + t * shape.row_size() + shape.query_size();
-            store_key_value(cache, shape, pages.data(), t, key, key + kv_size);
+            store_key_values(cache, shape, pages.data(), t, count, key, key + kv_size, shape.row_size());
         }
     }
 
@@ -115,6 +122,26 @@ TEST_P(EveryIsaAttention, over_pages_is_that_of_the_reference) {
                     << "head_dim " << shape.head_dim << ", length " << length << ", "
                     << dtype_info(dtype).name;
             }
+        }
+    }
+    limit_isa(base::active_isa());
+}
+
+TEST_P(EveryIsaAttention, keys_and_values_lie_the_same_however_they_are_stored) {
+    if (GetParam() > base::detected_isa()) GTEST_SKIP() << "not on this machine";
+    apply_isa_limit();
+    limit_isa(GetParam());
+    for (const AttentionShape& shape :
+         {AttentionShape{9, 3, 64}, AttentionShape{3, 1, 16}, AttentionShape{4, 4, 8}}) {
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            Sequence one(shape, 85, dtype);
+            for (std::size_t i = 0; i < one.qkv.size(); ++i)
+                one.qkv[i] *= 1.0F + static_cast<float>(i) * 1e-4F;
+            Sequence other = one;
+            other.cache.data = other.memory.data();
+            one.store({1});
+            other.store({100});
+            EXPECT_EQ(one.memory, other.memory) << shape.head_dim << ", " << dtype_info(dtype).name;
         }
     }
     limit_isa(base::active_isa());
