@@ -95,6 +95,7 @@ Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions
         for (const std::vector<std::int32_t>& prompt : prompts) {
             generate::Request request;
             request.prompt = prompt;
+            request.stop_tokens = model.text.end_of_turn_tokens;  // what follows an answer is no one's text
             request.max_tokens = repeat < 0 ? 4 : options.tokens;
             request.sampling.temperature = static_cast<float>(temperature);
             request.sampling.seed = 1 + static_cast<std::uint64_t>(repeat + 1);
@@ -111,7 +112,7 @@ Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions
                 return fail(ErrorCode::cancelled, "interrupted");
             }
             outcome.seconds += base::monotonic_seconds() - first;
-            outcome.tokens += done.completion_tokens - 1;
+            outcome.tokens += static_cast<std::int64_t>(answer.size()) - 1;
             outcome.steps += done.steps;
             outcome.drafted += done.drafted_tokens;
             outcome.hits += done.draft_hits;
