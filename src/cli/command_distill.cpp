@@ -31,13 +31,43 @@ auto with_page(const train::DistillOptions& options, const std::string& objectiv
     return report;
 }
 
+// A page of findings, printed and kept; a problem is a failure.
+Status show_findings(const train::Preflight& found, const std::filesystem::path& output, bool json) {
+    RETORT_CHECK(base::write_file_atomic(output / "preflight.txt", train::preflight_page(found)));
+    fmt::print("{}", json ? train::preflight_json(found) : train::preflight_page(found));
+    if (found.passed()) return {};
+    return fail(ErrorCode::refused, "the run would not do what it should: see the page above, kept as {}",
+                (output / "preflight.txt").string());
+}
+
+Status check_own_answers(train::OnPolicyJob job, const std::string& prompts, const std::string& verifier,
+                         bool json) {
+    std::vector<train::Finding> faults;
+    const auto kept = [&](const char* about, auto read, auto& to) {
+        if (read) {
+            to = std::move(*read);
+        } else {
+            faults.push_back({train::Verdict::problem, about, read.error().message});
+        }
+    };
+    kept("prompts", data::read_prompts(prompts), job.prompts);
+    if (!verifier.empty()) kept("verifier", data::Verifier::from_file(verifier), job.verifier);
+    if (verifier.empty() && job.options.kind == train::OnPolicyKind::grpo) {
+        faults.push_back({train::Verdict::problem, "verifier",
+                          "grpo is rewarded by one: give --verifier (docs/formats/verifiers.md)"});
+    }
+    RETORT_TRY(const train::Preflight found, train::preflight(job, std::move(faults)));
+    return show_findings(found, job.output, json);
+}
+
 Status distill_on_own_answers(const DistillSettings& settings, const std::string& prompts,
-                              const std::string& verifier, const CommonOptions& common) {
+                              const std::string& verifier, bool checks, const CommonOptions& common) {
     train::OnPolicyJob job = on_policy_job(settings);
     if (prompts.empty()) {
         return fail(ErrorCode::invalid_argument,
                     "objective {} has the student answer prompts: give --prompts", settings.objective);
     }
+    if (checks) return check_own_answers(std::move(job), prompts, verifier, common.json);
     RETORT_TRY(job.prompts, data::read_prompts(prompts));
     if (!verifier.empty()) {
         RETORT_TRY(job.verifier, data::Verifier::from_file(verifier));
@@ -54,16 +84,6 @@ Status distill_on_own_answers(const DistillSettings& settings, const std::string
                report.sampled_tokens, report.train.trained_tokens, base::duration_text(report.train.seconds));
     fmt::print("student: {}\n", report.model.string());
     return {};
-}
-
-// The page of findings, printed and kept; a problem is a failure.
-Status check(const train::DistillOptions& options, bool json) {
-    RETORT_TRY(const train::Preflight found, train::preflight(options));
-    RETORT_CHECK(base::write_file_atomic(options.output / "preflight.txt", train::preflight_page(found)));
-    fmt::print("{}", json ? train::preflight_json(found) : train::preflight_page(found));
-    if (found.passed()) return {};
-    return fail(ErrorCode::refused, "the run would not do what it should: see the page above, kept as {}",
-                (options.output / "preflight.txt").string());
 }
 
 }  // namespace
@@ -93,12 +113,6 @@ void add_distill(Commands& commands) {
         [options](const CommonOptions& common) -> Status {
             DistillSettings& settings = options->settings;
             RETORT_CHECK(settings.finish());
-            if (settings.is_on_policy && options->check) {
-                return fail(ErrorCode::unsupported,
-                            "--check looks at a training on records; {} trains on what the student answers: "
-                            "leave --check away, or check the objective ce on the prompts' records",
-                            settings.objective);
-            }
             train::Communicator*& world = settings.options.train.world;
             RETORT_TRY(world, train::join_world());
             if (!world->is_first()) spdlog::set_level(spdlog::level::err);
@@ -119,16 +133,21 @@ void add_distill(Commands& commands) {
             distill.cache = options->cache;
             distill.output = options->output;
             distill.train.quiet = common.quiet;
-            if (settings.is_on_policy)
-                return distill_on_own_answers(settings, options->prompts, options->verifier, common);
+            if (options->check && world->size() > 1) {
+                return fail(ErrorCode::unsupported, "--check runs as one process: start it without mpirun");
+            }
+            if (settings.is_on_policy) {
+                return distill_on_own_answers(settings, options->prompts, options->verifier, options->check,
+                                              common);
+            }
             if (options->records.empty()) {
                 return fail(ErrorCode::invalid_argument, "objective {} trains on records: give --records",
                             settings.objective);
             }
-            if (options->check && world->size() > 1) {
-                return fail(ErrorCode::unsupported, "--check runs as one process: start it without mpirun");
+            if (options->check) {
+                RETORT_TRY(const train::Preflight found, train::preflight(distill));
+                return show_findings(found, distill.output, common.json);
             }
-            if (options->check) return check(distill, common.json);
             RETORT_TRY(const train::DistillReport report,
                        with_page(distill, settings.objective, distill.train,
                                  [&] { return train::distill(distill); }));
@@ -164,7 +183,8 @@ void add_distill(Commands& commands) {
     command.add_option("--output", options->output, "folder for the student and its checkpoints")->required();
     command.add_flag(
         "--check", options->check,
-        "look before the run: tokenizer, template, mask, loss, memory and time, as a page of findings");
+        "look before the run: tokenizer, template, mask (gkd, opd, grpo: first answers and rewards), loss, "
+        "memory and time, as a page of findings");
     add_distill_options(command, options->settings);
     commands.add_json_option(command);
 }

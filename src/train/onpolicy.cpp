@@ -179,22 +179,13 @@ class OnPolicyRun {
 
     // Prompts of the step that are this process's, and the answers that the student gives now.
     Result<std::vector<SampledAnswer>> sample(std::int64_t index) {
-        chosen_ = own_share(rows_of_step(static_cast<std::int64_t>(inputs_.prompts.size()),
-                                         options_.prompts_per_step, options_.train.seed, index));
+        chosen_ = own_share(prompts_of_step(inputs_, options_, index));
         prompts_.clear();
         for (const std::int64_t prompt : chosen_)
             prompts_.push_back(inputs_.prompts[static_cast<std::size_t>(prompt)].tokens);
-        SamplingOptions sampling;
-        sampling.samples = options_.samples;
-        sampling.max_tokens = options_.max_answer_tokens;
-        sampling.vocab_size = inputs_.text->tokenizer.vocab_size();
-        sampling.end_tokens = inputs_.text->end_of_turn_tokens;
-        constexpr std::uint64_t sampling_stream = 0x5a4d504cULL;  // apart from the streams that order rows
+        SamplingOptions sampling = sampling_of_step(inputs_, options_, index);
         sampling.first = static_cast<std::size_t>(world().rank());
         sampling.every = static_cast<std::size_t>(world().size());
-        sampling.seed = base::RandomStream(options_.train.seed ^ (sampling_stream << 32U),
-                                           static_cast<std::uint64_t>(index))
-                            .next_u64();
         auto answers = sample_answers(trainee_.weights(), prompts_, sampling);
         // One that was interrupted takes the others with it: none of them takes this step.
         double interrupted = !answers && answers.error().code == ErrorCode::cancelled ? 1 : 0;
@@ -434,6 +425,26 @@ std::optional<OnPolicyKind> on_policy_from_name(std::string_view name) {
 std::string_view on_policy_name(OnPolicyKind kind) {
     return std::find_if(kinds.begin(), kinds.end(), [&](const NamedKind& one) { return one.kind == kind; })
         ->name;
+}
+
+std::vector<std::int64_t> prompts_of_step(const OnPolicyInputs& inputs, const OnPolicyOptions& options,
+                                          std::int64_t index) {
+    return rows_of_step(static_cast<std::int64_t>(inputs.prompts.size()), options.prompts_per_step,
+                        options.train.seed, index);
+}
+
+SamplingOptions sampling_of_step(const OnPolicyInputs& inputs, const OnPolicyOptions& options,
+                                 std::int64_t index) {
+    SamplingOptions sampling;
+    sampling.samples = options.samples;
+    sampling.max_tokens = options.max_answer_tokens;
+    sampling.vocab_size = inputs.text->tokenizer.vocab_size();
+    sampling.end_tokens = inputs.text->end_of_turn_tokens;
+    constexpr std::uint64_t sampling_stream = 0x5a4d504cULL;  // apart from the streams that order rows
+    sampling.seed =
+        base::RandomStream(options.train.seed ^ (sampling_stream << 32U), static_cast<std::uint64_t>(index))
+            .next_u64();
+    return sampling;
 }
 
 Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyInputs& inputs,

@@ -57,6 +57,12 @@ struct OnPolicyInputs {
     std::span<const data::PackedBatch> rows;     // gkd with lambda below 1
 };
 
+// Which prompts step `index` asks, and how their answers are drawn: by all processes together.
+std::vector<std::int64_t> prompts_of_step(const OnPolicyInputs& inputs, const OnPolicyOptions& options,
+                                          std::int64_t index);
+SamplingOptions sampling_of_step(const OnPolicyInputs& inputs, const OnPolicyOptions& options,
+                                 std::int64_t index);
+
 // Trains in place.
 Result<TrainReport> train_on_policy(model::Parameters& student, const OnPolicyInputs& inputs,
                                     const OnPolicyOptions& options);

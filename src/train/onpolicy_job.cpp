@@ -23,52 +23,64 @@ Result<model::Parameters> load_parameters(const std::filesystem::path& path) {
 Status check_tokenizers(const OnPolicyJob& job, const text::TextModel& text) {
     RETORT_TRY(const text::TextModel teacher, text::load_text_model(job.teacher));
     if (teacher.tokenizer.hash() == text.tokenizer.hash()) return {};
-    return fail(ErrorCode::invalid_argument,
-                "{} and {} have different tokenizers: objective {} compares token by token",
-                job.teacher.string(), job.student.string(), on_policy_name(job.options.kind));
+    return fail(
+        ErrorCode::invalid_argument,
+        "{} and {} have different tokenizers: objective {} compares token by token; take a teacher of "
+        "the student's tokenizer, or train on the teacher's text with ce",
+        job.teacher.string(), job.student.string(), on_policy_name(job.options.kind));
 }
 
 }  // namespace
 
-Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
+Result<std::unique_ptr<PreparedOnPolicy>> prepare_on_policy(const OnPolicyJob& job) {
     if (job.student.empty())
         return fail(ErrorCode::invalid_argument, "a student that answers needs weights: give --student");
-    RETORT_TRY(const text::TextModel text, text::load_text_model(job.student));
-    RETORT_TRY(model::Parameters student, load_parameters(job.student));
-    std::optional<model::Parameters> teacher;
+    RETORT_TRY(text::TextModel text, text::load_text_model(job.student));
+    auto prepared = std::make_unique<PreparedOnPolicy>(PreparedOnPolicy{std::move(text), {}, {}, {}, {}, {}});
+    RETORT_TRY(prepared->student, load_parameters(job.student));
     const bool wants_teacher = job.options.kind != OnPolicyKind::grpo;
     if (wants_teacher && !job.teacher.empty()) {
-        RETORT_CHECK(check_tokenizers(job, text));
-        RETORT_TRY(teacher, load_parameters(job.teacher));
+        RETORT_CHECK(check_tokenizers(job, prepared->text));
+        RETORT_TRY(prepared->teacher, load_parameters(job.teacher));
     }
-    RETORT_TRY(const std::vector<TokenisedPrompt> prompts, tokenise_prompts(job.prompts, text));
-    std::vector<data::PackedBatch> rows;
-    OnPolicyOptions options = job.options;
+    RETORT_TRY(prepared->prompts, tokenise_prompts(job.prompts, prepared->text));
+    OnPolicyOptions& options = prepared->options;
+    options = job.options;
     if (options.kind == OnPolicyKind::gkd && options.lambda < 1 && !job.records.empty()) {
         RETORT_TRY(const std::vector<data::Record> records, data::read_records(job.records));
-        RETORT_TRY(const auto examples, text_examples(records, text, options.row_length));
-        RETORT_TRY(rows, data::pack(examples, options.row_length));
+        RETORT_TRY(const auto examples, text_examples(records, prepared->text, options.row_length));
+        RETORT_TRY(prepared->rows, data::pack(examples, options.row_length));
         RETORT_TRY(const base::Sha256 hash, base::sha256_file(job.records));
         options.train.data_hash = base::to_hex(hash);
     }
     options.train.folder = job.output;
     options.train.start_name = job.student.string();
     if (job.auto_dtype) options.train.bf16 = tensor::has_fast_bf16();
+    return prepared;
+}
+
+OnPolicyInputs inputs_of(const PreparedOnPolicy& prepared, const OnPolicyJob& job) {
     OnPolicyInputs inputs;
-    inputs.prompts = prompts;
-    inputs.text = &text;
-    inputs.teacher = teacher ? &*teacher : nullptr;
+    inputs.prompts = prepared.prompts;
+    inputs.text = &prepared.text;
+    inputs.teacher = prepared.teacher ? &*prepared.teacher : nullptr;
     inputs.verifier = job.verifier ? &*job.verifier : nullptr;
-    inputs.rows = rows;
+    inputs.rows = prepared.rows;
+    return inputs;
+}
+
+Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
+    RETORT_TRY(const std::unique_ptr<PreparedOnPolicy> prepared, prepare_on_policy(job));
+    const OnPolicyOptions& options = prepared->options;
     spdlog::info("{}: {} on {} prompts, {} steps of {} prompts by {} answers of at most {} tokens",
-                 options.train.label, on_policy_name(options.kind), prompts.size(), options.steps,
+                 options.train.label, on_policy_name(options.kind), prepared->prompts.size(), options.steps,
                  options.prompts_per_step, options.samples, options.max_answer_tokens);
     OnPolicyReport report;
     report.model = job.output / "model";
-    RETORT_TRY(report.train, train_on_policy(student, inputs, options));
+    RETORT_TRY(report.train, train_on_policy(prepared->student, inputs_of(*prepared, job), options));
     for (const StepRecord& record : report.train.curve) report.sampled_tokens += record.sampled_tokens;
     if (options.train.world != nullptr && !options.train.world->is_first()) return report;
-    RETORT_CHECK(save_model_folder(report.model, student, text, tensor::DType::f32));
+    RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
     RETORT_CHECK(
         data::save_lineage(job.output / "lineage.json", "retort distill",
                            {{"teacher", job.teacher}, {"start", job.student}, {"records", job.records}}));

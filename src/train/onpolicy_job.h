@@ -4,6 +4,8 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,19 @@ struct OnPolicyReport {
     std::int64_t sampled_tokens = 0;
     std::filesystem::path model;  // the student's folder
 };
+
+// Everything before the first step.
+struct PreparedOnPolicy {
+    text::TextModel text;  // the student's
+    model::Parameters student;
+    std::optional<model::Parameters> teacher;  // gkd, opd
+    std::vector<TokenisedPrompt> prompts;
+    std::vector<data::PackedBatch> rows;  // gkd with lambda below 1
+    OnPolicyOptions options;              // as train_on_policy takes them
+};
+Result<std::unique_ptr<PreparedOnPolicy>> prepare_on_policy(const OnPolicyJob& job);
+// Points into both.
+OnPolicyInputs inputs_of(const PreparedOnPolicy& prepared, const OnPolicyJob& job);
 
 Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job);
 

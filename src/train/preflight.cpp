@@ -2,67 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "data/record.h"
+#include "train/preflight_page.h"
 #include "train/text_examples.h"
 
 namespace retort::train {
 
 namespace {
 
-constexpr std::size_t most_records = 64;  // of which the template's round trip is tried
-
-class Page {
-  public:
-    explicit Page(Preflight& found) : found_(found) {}
-    void good(std::string_view about, std::string text) { add(Verdict::good, about, std::move(text)); }
-    void note(std::string_view about, std::string text) { add(Verdict::note, about, std::move(text)); }
-    void problem(std::string_view about, std::string text) { add(Verdict::problem, about, std::move(text)); }
-
-  private:
-    void add(Verdict verdict, std::string_view about, std::string text) {
-        found_.findings.push_back({verdict, std::string(about), std::move(text)});
-    }
-    Preflight& found_;
-};
-
-// A line of /proc/self/status or /proc/meminfo, in bytes; 0 where there is none.
-std::int64_t proc_bytes(const char* file, std::string_view key) {
-    std::ifstream in(file);
-    std::string word;
-    std::int64_t kilobytes = 0;
-    while (in >> word) {
-        if (word == key && in >> kilobytes) return kilobytes * 1024;
-    }
-    return 0;
-}
-
-std::string bytes_of(std::int64_t bytes) {
-    return base::bytes_text(static_cast<double>(bytes));
-}
-
 void check_vocabulary(const PreparedRun& run, Page& page) {
     const std::int64_t ids = run.text.tokenizer.vocab_size();
-    const auto head = [&](std::string_view who, std::int64_t rows) {
-        if (rows == ids) {
-            page.good("vocabulary", fmt::format("{}: {} rows, as the tokenizer has ids", who, rows));
-        } else if (rows > ids) {
-            page.note("vocabulary", fmt::format("{}: {} rows for {} ids; the {} rows of padding are cut from "
-                                                "both sides, never taught",
-                                                who, rows, ids, rows - ids));
-        } else {
-            page.problem("vocabulary", fmt::format("{}: {} rows for {} ids; these weights are of another "
-                                                   "tokenizer",
-                                                   who, rows, ids));
-        }
-    };
-    head("student", run.student.layout.config.vocab_size);
+    page.vocabulary("student", run.student.layout.config.vocab_size, ids);
     if (run.teacher) {
-        head("teacher", run.teacher->layout.config.vocab_size);
+        page.vocabulary("teacher", run.teacher->layout.config.vocab_size, ids);
         page.good("tokenizer", "teacher and student have the same, by its hash");
     } else if (run.cache) {
         page.good("tokenizer", fmt::format("the cache's is the student's; its teacher is {}",
@@ -72,19 +27,13 @@ void check_vocabulary(const PreparedRun& run, Page& page) {
     }
 }
 
-std::string_view without_blanks(std::string_view text) {
-    const std::size_t begin = text.find_first_not_of(" \t\r\n");
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
-
 Status check_template(const PreparedRun& run, const DistillOptions& options, Page& page) {
     RETORT_TRY(const std::vector<data::Record> records, data::read_records(options.records));
     const data::Renderer render = chat_renderer(run.text);
     std::size_t tried = 0;
     std::string first_wrong;
     for (const data::Record& record : records) {
-        if (tried == most_records) break;
+        if (tried == most_round_trips) break;
         const auto example =
             std::find_if(run.examples.begin(), run.examples.end(),
                          [&](const data::Example& one) { return one.record_id == record.id; });
@@ -202,14 +151,7 @@ void check_cost(const PreparedRun& run, const TrainReport& report, std::int64_t 
         4 * (run.student.layout.total + (run.teacher ? run.teacher->layout.total : 0));
     // The plan counts the weights, which are loaded already.
     found.memory_bytes = run.plan.memory_bytes + std::max<std::int64_t>(0, loaded_bytes - values);
-    const std::int64_t available = proc_bytes("/proc/meminfo", "MemAvailable:") + loaded_bytes;
-    const std::string memory =
-        fmt::format("{} at the peak; {} are there", bytes_of(found.memory_bytes), bytes_of(available));
-    if (found.memory_bytes > available) {
-        page.problem("memory", memory + "; lower --rows-per-micro-batch, or give --recompute");
-    } else {
-        page.good("memory", memory);
-    }
+    page.memory(found.memory_bytes, loaded_bytes, "lower --rows-per-micro-batch, or give --recompute");
     const StepRecord& step = report.curve.back();
     found.steps = run.plan.steps;
     found.seconds_per_step = step.seconds * static_cast<double>(run.plan.tokens_per_step) /
@@ -220,24 +162,7 @@ void check_cost(const PreparedRun& run, const TrainReport& report, std::int64_t 
                                   static_cast<double>(step.tokens) / step.seconds));
 }
 
-std::string_view verdict_name(Verdict verdict) {
-    switch (verdict) {
-        case Verdict::good:
-            return "ok";
-        case Verdict::note:
-            return "note";
-        case Verdict::problem:
-            return "PROBLEM";
-    }
-    return "";
-}
-
 }  // namespace
-
-bool Preflight::passed() const {
-    return std::none_of(findings.begin(), findings.end(),
-                        [](const Finding& finding) { return finding.verdict == Verdict::problem; });
-}
 
 Result<Preflight> preflight(const DistillOptions& options) {
     Preflight found;
@@ -248,7 +173,7 @@ Result<Preflight> preflight(const DistillOptions& options) {
         return found;
     }
     const PreparedRun& run = **prepared;
-    const std::int64_t loaded = proc_bytes("/proc/self/status", "VmRSS:");
+    const std::int64_t loaded = resident_bytes();
     check_vocabulary(run, page);
     RETORT_CHECK(check_template(run, options, page));
     check_mask(run, page);
@@ -260,30 +185,6 @@ Result<Preflight> preflight(const DistillOptions& options) {
     check_loss(run, *report, found, page);
     check_cost(run, *report, loaded, found, page);
     return found;
-}
-
-std::string preflight_page(const Preflight& found) {
-    std::string text;
-    for (const Finding& finding : found.findings) {
-        text += fmt::format("{:<8} {:<11} {}\n", verdict_name(finding.verdict), finding.about, finding.text);
-    }
-    return text;
-}
-
-std::string preflight_json(const Preflight& found) {
-    nlohmann::ordered_json json = {{"passed", found.passed()},
-                                   {"memory_bytes", found.memory_bytes},
-                                   {"seconds", found.seconds},
-                                   {"seconds_per_step", found.seconds_per_step},
-                                   {"steps", found.steps},
-                                   {"first_loss", found.first_loss},
-                                   {"uniform_loss", found.uniform_loss},
-                                   {"findings", nlohmann::json::array()}};
-    for (const Finding& finding : found.findings) {
-        json["findings"].push_back(
-            {{"verdict", verdict_name(finding.verdict)}, {"about", finding.about}, {"text", finding.text}});
-    }
-    return json.dump(2) + "\n";
 }
 
 }  // namespace retort::train

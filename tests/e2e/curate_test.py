@@ -61,13 +61,6 @@ class Mix(E2eTest):
         dropped = json.loads((self.folder / "data/dropped.jsonl").read_text())
         self.assertEqual(dropped["prompt"][-1]["content"], "plain question 7")
 
-    def test_a_check_of_what_cannot_be_checked_is_refused(self):
-        errors = self.retort("distill", "--objective", "opd", "--prompts", "p.jsonl", "--check", "--output", "out",
-                             status=1).stderr
-        for what in ("--check", "opd", "leave --check away"):
-            self.assertIn(what, errors)
-        self.assertFalse((self.folder / "out").exists())
-
     def test_a_recipe_names_the_fault(self):
         (self.folder / "r.toml").write_text('[teacher]\nsource = "x"\n[collect]\nprompts = ["p.txt"]\n'
                                             "[curate]\nreasoning_mix = -3\n")
