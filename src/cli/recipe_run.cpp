@@ -234,19 +234,22 @@ Status RecipeRun::start_student() {
         train::DistillOptions options = recipe_.student.options;
         options.teacher = teacher_;
         options.records = train_records();
-        std::vector<std::int64_t> kept;
-        RETORT_TRY(const model::Parameters student, train::make_student(options, &kept));
+        RETORT_TRY(const train::StudentMade made, train::make_student(options));
+        const model::Parameters& student = made.parameters;
         RETORT_TRY(const text::TextModel text, text::load_text_model(teacher_));
         RETORT_CHECK(train::save_model_folder(folder / "model", student, text, tensor::DType::f32));
-        RETORT_CHECK(data::save_lineage(folder / "lineage.json", "retort run",
+        data::Lineage lineage;
+        lineage.made_by = "retort run";
+        lineage.pruned = made.pruned;
+        RETORT_CHECK(data::save_lineage(folder / "lineage.json", std::move(lineage),
                                         {{"teacher", start.model.empty() ? teacher_ : fs::path()},
                                          {"start", start.model},
                                          {"shape", start.fresh},
                                          {"tokenizer", start.fresh.empty() ? fs::path() : teacher_}}));
         spdlog::info("start: {:.1f}M parameters, layers {}",
                      static_cast<double>(student.layout.config.parameter_count()) / 1e6,
-                     fmt::join(kept, ","));
-        return base::write_file_atomic(folder / "layers.json", Json(kept).dump() + "\n");
+                     fmt::join(made.kept_layers, ","));
+        return base::write_file_atomic(folder / "layers.json", Json(made.kept_layers).dump() + "\n");
     };
     RETORT_TRY(started_, folder_.stage("start", inputs, work));
     return {};

@@ -52,15 +52,21 @@ Result<LineageInput> lineage_input(std::string role, const fs::path& path) {
     return input;
 }
 
-Status save_lineage(const fs::path& file, std::string made_by,
+Status save_lineage(const fs::path& file, Lineage lineage,
                     const std::vector<std::pair<std::string, fs::path>>& inputs) {
-    Lineage lineage{.made_by = std::move(made_by), .inputs = {}};
     for (const auto& [role, path] : inputs) {
         if (path.empty()) continue;
         RETORT_TRY(LineageInput input, lineage_input(role, path));
         lineage.inputs.push_back(std::move(input));
     }
     return base::write_file_atomic(file, std::string_view(write_lineage(lineage)));
+}
+
+Status save_lineage(const fs::path& file, std::string made_by,
+                    const std::vector<std::pair<std::string, fs::path>>& inputs) {
+    Lineage lineage;
+    lineage.made_by = std::move(made_by);
+    return save_lineage(file, std::move(lineage), inputs);
 }
 
 std::string write_lineage(const Lineage& lineage) {
@@ -70,9 +76,10 @@ std::string write_lineage(const Lineage& lineage) {
         if (!input.merkle_root.empty()) json["merkle_root"] = input.merkle_root;
         inputs.push_back(std::move(json));
     }
-    return formats::write_json({{"format", lineage_format}, {"made_by", lineage.made_by}, {"inputs", inputs}},
-                               2) +
-           "\n";
+    Json json = {{"format", lineage_format}, {"made_by", lineage.made_by}, {"inputs", inputs}};
+    if (!lineage.pruned.empty()) json["pruned"] = lineage.pruned;
+    if (!lineage.objective.empty()) json["objective"] = lineage.objective;
+    return formats::write_json(json, 2) + "\n";
 }
 
 Result<Lineage> parse_lineage(std::string_view text, std::string_view name) {
@@ -85,6 +92,8 @@ Result<Lineage> parse_lineage(std::string_view text, std::string_view name) {
     }
     Lineage lineage;
     RETORT_TRY(lineage.made_by, formats::json_string(json, "made_by"));
+    RETORT_TRY(lineage.pruned, formats::json_string(json, "pruned", std::string()));
+    RETORT_TRY(lineage.objective, formats::json_string(json, "objective", std::string()));
     const Json* inputs = formats::json_find(json, "inputs");
     if (inputs == nullptr || !inputs->is_array())
         return fail(ErrorCode::format, "{}: inputs is no list", name);

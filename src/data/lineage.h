@@ -20,7 +20,9 @@ struct LineageInput {
 };
 
 struct Lineage {
-    std::string made_by;  // "retort distill"
+    std::string made_by;    // "retort distill"
+    std::string pruned;     // what was cut from the start: "18 of 30 layers"; empty: nothing
+    std::string objective;  // by which it was trained then; empty: not at all
     std::vector<LineageInput> inputs;
 };
 
@@ -30,7 +32,9 @@ Result<std::string> hash_of_path(const std::filesystem::path& path);
 // With the hash, and the manifest's root where there is one; the path is made absolute.
 Result<LineageInput> lineage_input(std::string role, const std::filesystem::path& path);
 
-// Writes the file; inputs without a path are left out.
+// Writes the file, with these inputs; those without a path are left out.
+Status save_lineage(const std::filesystem::path& file, Lineage lineage,
+                    const std::vector<std::pair<std::string, std::filesystem::path>>& inputs);
 Status save_lineage(const std::filesystem::path& file, std::string made_by,
                     const std::vector<std::pair<std::string, std::filesystem::path>>& inputs);
 

@@ -104,6 +104,19 @@ Result<model::Parameters> narrower(const model::Parameters& from, const StudentS
     return model::prune_width(from, batches, start.width);
 }
 
+// "18 of 30 layers, 1024 of 1536 MLP channels"; empty where both are of one shape.
+std::string what_was_cut(const model::ModelConfig& from, const model::ModelConfig& student) {
+    std::string text;
+    const auto add = [&](std::int64_t kept, std::int64_t of, std::string_view what) {
+        if (kept != of) text += fmt::format("{}{} of {} {}", text.empty() ? "" : ", ", kept, of, what);
+    };
+    add(student.layer_count, from.layer_count, "layers");
+    add(student.intermediate_size, from.intermediate_size, "MLP channels");
+    add(student.head_count, from.head_count, "heads");
+    add(student.hidden_size, from.hidden_size, "hidden channels");
+    return text;
+}
+
 Result<model::Parameters> fresh_student(const StudentStart& start, const text::Tokenizer& tokenizer) {
     RETORT_TRY(const model::ModelConfig config,
                model::read_fresh_config(start.fresh,
@@ -114,7 +127,7 @@ Result<model::Parameters> fresh_student(const StudentStart& start, const text::T
 Result<model::Parameters> start_student(const model::Parameters* teacher, const DistillOptions& options,
                                         const text::Tokenizer& tokenizer,
                                         std::span<const data::PackedBatch> rows,
-                                        std::vector<std::int64_t>& kept) {
+                                        std::vector<std::int64_t>& kept, std::string& pruned) {
     std::optional<model::Parameters> own;
     if (!options.start.fresh.empty()) {
         RETORT_TRY(own, fresh_student(options.start, tokenizer));
@@ -134,8 +147,11 @@ Result<model::Parameters> start_student(const model::Parameters* teacher, const 
         for (std::int64_t l = 0; l < from->layout.config.layer_count; ++l) layers.push_back(l);
     }
     RETORT_TRY(model::Parameters student, model::keep_layers(*from, layers));
-    if (options.start.width.none()) return student;
-    return narrower(student, options.start, rows);
+    if (!options.start.width.none()) {
+        RETORT_TRY(student, narrower(student, options.start, rows));
+    }
+    pruned = what_was_cut(from->layout.config, student.layout.config);
+    return student;
 }
 
 fs::path text_source(const DistillOptions& options) {
@@ -150,8 +166,8 @@ Result<std::unique_ptr<PreparedRun>> prepare(const DistillOptions& options) {
                     "a fresh student needs a tokenizer: give --tokenizer or --teacher");
     }
     RETORT_TRY(text::TextModel text, text::load_text_model(text_source(options)));
-    auto prepared =
-        std::make_unique<PreparedRun>(PreparedRun{std::move(text), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    auto prepared = std::make_unique<PreparedRun>(
+        PreparedRun{std::move(text), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     RETORT_TRY(prepared->examples, load_examples(options.records, prepared->text, options.row_length));
     RETORT_TRY(prepared->rows, data::pack(prepared->examples, options.row_length));
     if (!options.held_out.empty()) {
@@ -170,8 +186,9 @@ Result<std::unique_ptr<PreparedRun>> prepare(const DistillOptions& options) {
         RETORT_TRY(const model::Weights weights, model::load_weights(options.teacher));
         prepared->teacher = model::parameters_from(weights);
     }
-    RETORT_TRY(prepared->student, start_student(prepared->teacher ? &*prepared->teacher : nullptr, options,
-                                                prepared->text.tokenizer, prepared->rows, prepared->kept));
+    RETORT_TRY(prepared->student,
+               start_student(prepared->teacher ? &*prepared->teacher : nullptr, options,
+                             prepared->text.tokenizer, prepared->rows, prepared->kept, prepared->pruned));
     return prepared;
 }
 
@@ -223,17 +240,16 @@ std::string start_name(const StudentStart& start) {
 
 }  // namespace
 
-Result<model::Parameters> make_student(const DistillOptions& options,
-                                       std::vector<std::int64_t>* kept_layers) {
+Result<StudentMade> make_student(const DistillOptions& options) {
     RETORT_TRY(std::unique_ptr<PreparedRun> prepared, prepare(options));
-    if (kept_layers != nullptr) *kept_layers = prepared->kept;
-    return std::move(prepared->student);
+    return StudentMade{std::move(prepared->student), std::move(prepared->kept), std::move(prepared->pruned)};
 }
 
 Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) {
     RETORT_TRY(std::unique_ptr<PreparedRun> prepared, prepare(options));
     DistillReport& report = prepared->report;
     report.kept_layers = prepared->kept;
+    report.pruned = prepared->pruned;
     report.examples = static_cast<std::int64_t>(prepared->examples.size());
     report.rows = static_cast<std::int64_t>(prepared->rows.size());
     for (const data::PackedBatch& row : prepared->rows) {
@@ -275,16 +291,19 @@ Result<DistillReport> distill(const DistillOptions& options) {
     if (options.train.world != nullptr && !options.train.world->is_first()) return report;
     // In f32: what is evaluated and compared is what was trained. Exports round.
     RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
-    RETORT_CHECK(data::save_lineage(
-        options.output / "lineage.json", "retort distill",
-        {{"teacher",
-          prepared->teacher || options.start.model.empty() ? options.teacher : std::filesystem::path()},
-         {"start", options.start.model},
-         {"shape", options.start.fresh},
-         {"tokenizer", options.start.tokenizer},
-         {"cache", options.cache},
-         {"records", options.records},
-         {"held-out", options.held_out}}));
+    data::Lineage lineage;
+    lineage.made_by = "retort distill";
+    lineage.pruned = report.pruned;
+    lineage.objective = objective_name(options.train.objective.kind);
+    const bool taught = uses_teacher(options.train.objective) || options.start.model.empty();
+    RETORT_CHECK(data::save_lineage(options.output / "lineage.json", std::move(lineage),
+                                    {{"teacher", taught ? options.teacher : std::filesystem::path()},
+                                     {"start", options.start.model},
+                                     {"shape", options.start.fresh},
+                                     {"tokenizer", options.start.tokenizer},
+                                     {"cache", options.cache},
+                                     {"records", options.records},
+                                     {"held-out", options.held_out}}));
     RETORT_CHECK(base::write_file_atomic(options.output / "distill.json", report_json(report, options)));
     return report;
 }
@@ -296,6 +315,7 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
         {"start", start_name(options.start)},
         {"records", options.records.string()},
         {"kept_layers", report.kept_layers},
+        {"pruned", report.pruned},
         {"objective", objective_name(options.train.objective.kind)},
         {"temperature", options.train.objective.temperature},
         {"ce_mix", options.train.objective.ce_mix},

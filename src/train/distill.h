@@ -48,6 +48,7 @@ struct DistillOptions {
 struct DistillReport {
     TrainReport train;
     std::vector<std::int64_t> kept_layers;  // of the model it started from; empty: all
+    std::string pruned;                     // what was cut from it: "18 of 30 layers"; empty: nothing
     std::int64_t examples = 0;
     std::int64_t rows = 0;
     std::int64_t tokens = 0;          // in one epoch
@@ -65,6 +66,7 @@ struct PreparedRun {
     std::vector<data::PackedBatch> rows;
     std::vector<data::PackedBatch> held_out;
     std::vector<std::int64_t> kept;
+    std::string pruned;
     model::Parameters student;
     std::optional<CachedTargets> cache;
     TrainOptions train;    // as train() takes them; points into this
@@ -75,8 +77,13 @@ Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options);
 
 Result<DistillReport> distill(const DistillOptions& options);
 
-// The student before its first step, with what it was cut from: for evaluation beside the trained one.
-Result<model::Parameters> make_student(const DistillOptions& options, std::vector<std::int64_t>* kept_layers);
+// The student before its first step, for evaluation beside the trained one, and what was cut from it.
+struct StudentMade {
+    model::Parameters parameters;
+    std::vector<std::int64_t> kept_layers;
+    std::string pruned;
+};
+Result<StudentMade> make_student(const DistillOptions& options);
 
 std::string report_json(const DistillReport& report, const DistillOptions& options);
 

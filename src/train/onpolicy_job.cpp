@@ -81,8 +81,11 @@ Result<OnPolicyReport> distill_on_policy(const OnPolicyJob& job) {
     for (const StepRecord& record : report.train.curve) report.sampled_tokens += record.sampled_tokens;
     if (options.train.world != nullptr && !options.train.world->is_first()) return report;
     RETORT_CHECK(save_model_folder(report.model, prepared->student, prepared->text, tensor::DType::f32));
+    data::Lineage lineage;
+    lineage.made_by = "retort distill";
+    lineage.objective = on_policy_name(options.kind);
     RETORT_CHECK(
-        data::save_lineage(job.output / "lineage.json", "retort distill",
+        data::save_lineage(job.output / "lineage.json", std::move(lineage),
                            {{"teacher", job.teacher}, {"start", job.student}, {"records", job.records}}));
     RETORT_CHECK(base::write_file_atomic(job.output / "distill.json", report_json(report, job)));
     return report;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "data/record.h"
 #include "train/preflight_page.h"
+#include "train/pruned_start.h"
 #include "train/text_examples.h"
 
 namespace retort::train {
@@ -114,6 +115,19 @@ void check_mask(const PreparedRun& run, Page& page) {
     }
 }
 
+// Cutting costs nearly everything at once, and text alone brings it back slowest.
+void check_objective_of_start(const PreparedRun& run, const DistillOptions& options, Page& page) {
+    if (uses_teacher(options.train.objective)) return;
+    std::string cut = run.pruned;
+    if (cut.empty() && !options.start.model.empty()) cut = pruned_and_untaught(options.start.model);
+    if (cut.empty()) return;
+    page.note("objective",
+              fmt::format("ce learns text alone, and the student was cut out of another model ({} are left): "
+                          "its teacher's distribution brings back more of it; use --objective fkl with "
+                          "--teacher, or with a --cache of it, and ce afterwards",
+                          cut));
+}
+
 // Two steps on a copy: the first touches memory for the first time, the second is what a long run sees.
 Result<TrainReport> probe(const PreparedRun& run) {
     model::Parameters copy = model::make_parameters(run.student.layout.config);
@@ -177,6 +191,7 @@ Result<Preflight> preflight(const DistillOptions& options) {
     check_vocabulary(run, page);
     RETORT_CHECK(check_template(run, options, page));
     check_mask(run, page);
+    check_objective_of_start(run, options, page);
     const auto report = probe(run);
     if (!report) {
         page.problem("step", report.error().message);

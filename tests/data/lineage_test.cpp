@@ -17,7 +17,11 @@ TEST(Lineage, IsReadAsItWasWritten) {
     ASSERT_TRUE(
         base::write_file_atomic(folder / "student" / "model" / "config.json", std::string_view("{}")));
     const auto before = hash_of_path(folder / "student" / "model");
-    ASSERT_TRUE(save_lineage(folder / "student" / "lineage.json", "a test",
+    Lineage lineage;
+    lineage.made_by = "a test";
+    lineage.pruned = "18 of 30 layers";
+    lineage.objective = "fkl";
+    ASSERT_TRUE(save_lineage(folder / "student" / "lineage.json", lineage,
                              {{"records", folder / "records.jsonl"}, {"teacher", fs::path()}}));
     // The model's folder finds the one beside it, and so does the student's own.
     for (const fs::path& model :
@@ -28,6 +32,9 @@ TEST(Lineage, IsReadAsItWasWritten) {
     }
     const auto read = parse_lineage(*base::read_file(folder / "student" / "lineage.json"), "it");
     ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->made_by, "a test");
+    EXPECT_EQ(read->pruned, "18 of 30 layers");
+    EXPECT_EQ(read->objective, "fkl");
     ASSERT_EQ(read->inputs.size(), 1U);
     EXPECT_EQ(read->inputs[0].role, "records");
     EXPECT_EQ(read->inputs[0].sha256, *hash_of_path(folder / "records.jsonl"));

@@ -1,4 +1,4 @@
-"""`retort distill --check` before a training on the student's own answers: what is wrong is
+"""`retort distill --check` before a training on the student's own answers, and before one that follows pruning: what is wrong is
 on the page with its mend, what is right is counted, and nothing on disk is changed but preflight.txt."""
 
 import hashlib
@@ -116,6 +116,36 @@ class Preflight(E2eTest):
         self.problem("start", ("different tokenizers", "ce"), *self.on_policy("opd", "--teacher", "teacher"))
         (self.folder / "prompts.jsonl").write_text('{"id": "x"}\n')
         self.problem("prompts", ("none to answer",), *self.on_policy("grpo", "--verifier", "some.toml"))
+
+    def trained(self, output, *start):
+        self.retort("distill", *start, "--records", "records.jsonl", "--row-length", 256, "--max-steps", 1, "--threads", 1,
+                    "-q", "--output", output)
+
+    def test_text_alone_after_pruning_is_noted(self):
+        cut = ("--teacher", "teacher", "--keep-layers", 1, "--layer-choice", "even")
+        options = ("--records", "records.jsonl", "--row-length", 256, "--threads", 1, "-q", "--output", "out")
+
+        def noted(*start):
+            page, _ = self.check("distill", *start, *options)
+            return page.get("objective", [("", "")])[0]
+
+        verdict, text = noted(*cut, "--objective", "ce")
+        self.assertEqual(verdict, "note")
+        for what in ("1 of 2 layers", "--objective fkl", "--cache"):
+            self.assertIn(what, text)
+        self.assertEqual(noted(*cut)[0], "")
+        # What pruning left beside the student tells it to the next training; what a teacher's distribution mended is mended.
+        self.trained("by-text", *cut, "--objective", "ce")
+        self.trained("again", "--student", "by-text/model", "--objective", "ce")
+        self.trained("by-teacher", "--teacher", "teacher", "--student", "again/model")
+        self.trained("narrow", "--teacher", "teacher", "--keep-channels", 48, "--objective", "ce")
+        self.retort("export", "again/model", "--format", "gguf", "--type", "f32", "--output", "again.gguf")
+        for student, expected in (("by-text/model", "1 of 2 layers"), ("again/model", "1 of 2 layers"),
+                                  ("again.gguf", "1 of 2 layers"), ("narrow/model", "48 of 64 MLP channels"),
+                                  ("by-teacher/model", ""), ("student", "")):
+            self.assertIn(expected, noted("--student", student, "--objective", "ce")[1], student)
+            if not expected:
+                self.assertEqual(noted("--student", student, "--objective", "ce")[0], "", student)
 
 
 if __name__ == "__main__":
