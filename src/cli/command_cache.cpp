@@ -1,12 +1,11 @@
 // retort cache make|show: what is kept of a teacher's distribution, for many students to train from.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "train/cache_report.h"
 #include "train/make_cache.h"
 
 namespace retort::cli {
@@ -25,35 +24,12 @@ struct CacheOptions {
     std::string tokenizer;
 };
 
-nlohmann::ordered_json to_json(const data::CacheHeader& header, const data::CacheSummary& summary) {
-    return {{"encoding", data::encoding_name(header.encoding)},
-            {"count", header.count},
-            {"temperature", header.temperature},
-            {"vocab_size", header.vocab_size},
-            {"seed", header.seed},
-            {"source", header.source},
-            {"teacher", header.teacher},
-            {"teacher_sha256", header.teacher_sha256},
-            {"tokenizer_sha256", header.tokenizer_sha256},
-            {"complete", summary.complete},
-            {"records", summary.records},
-            {"tokens", summary.tokens},
-            {"entries_per_token", summary.tokens == 0 ? 0.0
-                                                      : static_cast<double>(summary.entries) /
-                                                            static_cast<double>(summary.tokens)},
-            {"bytes", summary.file_bytes},
-            {"bytes_per_token", summary.bytes_per_token()},
-            {"kept_mass", summary.kept_mass},
-            {"tail_kl_bound", summary.tail_kl_bound},
-            {"entropy", summary.entropy}};
-}
-
 Status show(const std::string& folder, bool json) {
     RETORT_TRY(const data::LogitCache cache, data::LogitCache::open(folder, true));
     const data::CacheHeader& header = cache.header();
     const data::CacheSummary& summary = cache.summary();
     if (json) {
-        fmt::print("{}\n", to_json(header, summary).dump(2));
+        fmt::print("{}\n", train::cache_json(header, summary).dump(2));
         return {};
     }
     const bool samples = header.encoding == data::CacheEncoding::samples;

@@ -7,6 +7,7 @@
 #include "cli/distill_options.h"
 #include "cli/live_report.h"
 #include "cli/model_path.h"
+#include "train/cache_report.h"
 #include "train/preflight.h"
 
 namespace retort::cli {
@@ -23,6 +24,12 @@ auto with_page(const train::DistillOptions& options, const std::string& objectiv
     live.watch(train, "student", "The student", evaluate::Role::distilled, objective);
     auto report = work();
     if (report) {
+        if constexpr (std::is_same_v<decltype(report), Result<train::DistillReport>>) {
+            if (report->cache) {
+                for (auto& [label, value] : train::cache_facts(report->cache->header, report->cache->summary))
+                    live.fact(std::move(label), std::move(value));
+            }
+        }
         live.done(fmt::format("Trained: {} steps, {} tokens in {}.", report->train.steps,
                               report->train.tokens, base::duration_text(report->train.seconds)));
     } else {

@@ -385,6 +385,7 @@ Result<evaluate::ComparisonReport> compare_models(const CompareOptions& options)
     report.facts.push_back({"scored tokens", std::to_string(positions.targets.size())});
     report.facts.push_back({"intervals", "95 %, bootstrap over prompts; Wilson for the task's score"});
     report.facts.push_back({"answers for the task's score", "greedy"});
+    report.facts.insert(report.facts.end(), options.facts.begin(), options.facts.end());
     return report;
 }
 

@@ -40,7 +40,8 @@ struct CompareOptions {
     std::string title = "Comparison";
     std::string command;
     std::string recipe;
-    std::filesystem::path by_prompt;  // a JSON line a model and held-out prompt; empty: not written
+    std::vector<evaluate::Fact> facts;  // of the report, beside how it was measured
+    std::filesystem::path by_prompt;    // a JSON line a model and held-out prompt; empty: not written
     bool quiet = false;
 };
 

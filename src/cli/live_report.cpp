@@ -76,6 +76,10 @@ void LiveReport::show(const std::string& key, const std::string& name, evaluate:
         curve(key, name, role, objective).points = std::move(read->points);
 }
 
+void LiveReport::fact(std::string label, std::string value) {
+    page_.facts.push_back({std::move(label), std::move(value)});
+}
+
 void LiveReport::done(const std::string& what) {
     page_.summary = what;
     write(false);

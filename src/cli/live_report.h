@@ -26,6 +26,9 @@ class LiveReport {
     void show(const std::string& key, const std::string& name, evaluate::Role role,
               const std::string& objective, const std::filesystem::path& metrics);
 
+    // How it is done, for the end of the page.
+    void fact(std::string label, std::string value);
+
     // The end: of a training alone, of a run with its whole report, or of either by an error.
     void done(const std::string& what);
     void done(const evaluate::ComparisonReport& report);

@@ -18,6 +18,7 @@
 #include "tensor/machine_rate.h"
 #include "text/text_model.h"
 #include "train/batches.h"
+#include "train/cache_report.h"
 #include "train/cached_targets.h"
 #include "train/make_cache.h"
 #include "train/model_files.h"
@@ -274,7 +275,10 @@ Result<std::unique_ptr<PreparedRun>> prepare_run(const DistillOptions& options) 
     }
     train_options.vocab_size = prepared->text.tokenizer.vocab_size();
     RETORT_TRY(prepared->cache, open_cache(options, *prepared));
-    if (prepared->cache) train_options.cache = &*prepared->cache;
+    if (prepared->cache) {
+        train_options.cache = &*prepared->cache;
+        report.cache = CacheUse{prepared->cache->header(), prepared->cache->summary()};
+    }
     if (!uses_teacher(train_options.objective) || prepared->cache) prepared->teacher.reset();
     prepared->plan = plan_training(prepared->student.layout.config,
                                    prepared->teacher ? &prepared->teacher->layout.config : nullptr,
@@ -310,7 +314,7 @@ Result<DistillReport> distill(const DistillOptions& options) {
 
 std::string report_json(const DistillReport& report, const DistillOptions& options) {
     const StepRecord last = report.train.curve.empty() ? StepRecord{} : report.train.curve.back();
-    const nlohmann::ordered_json json = {
+    nlohmann::ordered_json json = {
         {"teacher", options.teacher.string()},
         {"start", start_name(options.start)},
         {"records", options.records.string()},
@@ -337,6 +341,7 @@ std::string report_json(const DistillReport& report, const DistillOptions& optio
         {"cpu_seconds", report.train.cpu_seconds},
         {"flop", report.train.flop},
     };
+    if (report.cache) json["cache"] = cache_json(report.cache->header, report.cache->summary);
     return json.dump(2) + "\n";
 }
 

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "model/prune_width.h"
 #include "text/text_model.h"
+#include "train/cache_report.h"
 #include "train/trainer.h"
 
 namespace retort::train {
@@ -49,6 +50,7 @@ struct DistillReport {
     TrainReport train;
     std::vector<std::int64_t> kept_layers;  // of the model it started from; empty: all
     std::string pruned;                     // what was cut from it: "18 of 30 layers"; empty: nothing
+    std::optional<CacheUse> cache;          // that stood in for the teacher
     std::int64_t examples = 0;
     std::int64_t rows = 0;
     std::int64_t tokens = 0;          // in one epoch
