@@ -80,11 +80,7 @@ Status make(CacheOptions& options, const CommonOptions& common) {
     }
     cache.auto_dtype = options.dtype == "auto";
     cache.bf16 = options.dtype == "bf16";
-    constexpr std::int64_t usual_draws = 85;
-    constexpr std::int64_t usual_kept = 64;
-    cache.count = options.count > 0                                ? options.count
-                  : cache.encoding == data::CacheEncoding::samples ? usual_draws
-                                                                   : usual_kept;
+    cache.count = options.count > 0 ? options.count : train::usual_count(cache.encoding);
     cache.records = options.records;
     cache.output = options.output;
     cache.quiet = common.quiet;

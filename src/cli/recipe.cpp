@@ -90,6 +90,7 @@ Status read_curate(const TomlTable& table, Recipe& recipe) {
 
 Status read_variants(const TomlTable& distill, Recipe& recipe) {
     RETORT_CHECK(read_distill_table(distill, recipe.student));
+    RETORT_TRY(const RecipeCache cache, read_cache_keys(distill, {}));
     RETORT_TRY(const std::vector<TomlTable> variants, distill.tables_or_empty("variant"));
     for (const TomlTable& table : variants) {
         RecipeVariant variant;
@@ -107,9 +108,15 @@ Status read_variants(const TomlTable& distill, Recipe& recipe) {
         if (!variant.after.empty() && !known)
             return table.error_at("after",
                                   fmt::format("no variant \"{}\" stands before this one", variant.after));
+        RETORT_TRY(const RecipeCache asked, read_cache_keys(table, cache));
+        RETORT_TRY(variant.cache, cache_for(table.has("cache") ? table : distill, table.has("cache"),
+                                            variant.settings, asked));
         recipe.variants.push_back(std::move(variant));
     }
-    if (recipe.variants.empty()) recipe.variants.push_back({"distilled", recipe.student, "", false});
+    if (recipe.variants.empty()) {
+        RETORT_TRY(const RecipeCache used, cache_for(distill, true, recipe.student, cache));
+        recipe.variants.push_back({"distilled", recipe.student, "", false, used});
+    }
     for (const RecipeVariant& variant : recipe.variants) {
         const bool grpo =
             variant.settings.is_on_policy && variant.settings.on_policy.kind == train::OnPolicyKind::grpo;

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "cli/distill_options.h"
 #include "cli/judge_options.h"
+#include "cli/recipe_cache.h"
 #include "collect/collect.h"
 #include "curate/curate.h"
 #include "data/problems.h"
@@ -22,6 +23,7 @@ struct RecipeVariant {
     DistillSettings settings;
     std::string after;          // the variant whose student it starts from; empty: the start
     bool answers_only = false;  // trained on the answers without their reasoning
+    RecipeCache cache;          // in place of the live teacher
 };
 
 struct RecipeExport {

@@ -51,6 +51,11 @@ class RecipeRun {
     [[nodiscard]] std::string model_name() const;
     Status start_student();
 
+    // recipe_run_cache.cpp: the teacher's distribution on the records, once for all that train from it.
+    [[nodiscard]] static std::string cache_of(const RecipeVariant& variant);  // its folder's name
+    Status make_cache(const RecipeVariant& variant);
+    [[nodiscard]] Result<std::vector<evaluate::Fact>> facts_of_caches() const;
+
     // recipe_run_students.cpp: what is made of it.
     Status distill_variant(const RecipeVariant& variant);
     Status own_answers_variant(const RecipeVariant& variant, const train::DistillOptions& options,
@@ -78,6 +83,7 @@ class RecipeRun {
     StageResult collected_;
     StageResult curated_;
     StageResult started_;
+    std::map<std::string, StageResult> cached_;  // by the folder's name
     std::map<std::string, StageResult> trained_;
     StageResult exported_;
 };

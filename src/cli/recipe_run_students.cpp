@@ -100,6 +100,11 @@ Status RecipeRun::distill_variant(const RecipeVariant& variant) {
         options.train.eval_every = 0;  // measured by what they answer
         return own_answers_variant(variant, options, std::move(inputs));
     }
+    RETORT_CHECK(make_cache(variant));
+    if (const std::string cache = cache_of(variant); !cache.empty()) {
+        options.cache = folder_.path() / cache;
+        inputs["cache"] = cached_.at(cache).key;
+    }
     const bool watched = options.train.eval_every > 0;
     if (watched)
         inputs["held_out"] = {curated_.files["validation.jsonl"], options.train.eval_every,
@@ -323,6 +328,7 @@ Status RecipeRun::compare() {
     for (const RecipeVariant& variant : recipe_.variants)
         inputs["variants"].push_back(trained_[variant.name].key);
     const auto work = [&](const fs::path& folder) -> Status {
+        RETORT_TRY(options.facts, facts_of_caches());
         RETORT_TRY(const evaluate::ComparisonReport report, compare_models(options));
         return evaluate::write_report(report, folder);
     };

@@ -114,9 +114,13 @@ class Tracer {
         if (!walked_.insert(path.string()).second) return {};
         const auto file = data::find_lineage(path);
         if (!file) return pulled(path, used_as, sha256);
-        RETORT_TRY(const std::string text, base::read_file(*file, std::size_t{1} << 24U));
-        RETORT_TRY(const data::Lineage lineage, data::parse_lineage(text, file->string()));
-        out_.lineages.push_back(file->string());
+        return walk(*file, generation);
+    }
+
+    Status walk(const fs::path& file, int generation) {
+        RETORT_TRY(const std::string text, base::read_file(file, std::size_t{1} << 24U));
+        RETORT_TRY(const data::Lineage lineage, data::parse_lineage(text, file.string()));
+        out_.lineages.push_back(file.string());
         for (const data::LineageInput& input : lineage.inputs) RETORT_CHECK(follow(input, generation + 1));
         return {};
     }
@@ -126,22 +130,29 @@ class Tracer {
             // What a student was only measured on went into nothing.
             return input.role == "held-out" ? Status{} : records(input);
         }
-        if (input.role == "shape" || input.role == "cache" || input.role == "tokenizer") return other(input);
+        if (input.role == "shape" || input.role == "cache" || input.role == "tokenizer")
+            return other(input, generation);
         return weights(input.path, input.role, input.sha256, generation);
     }
 
     // Files that say how, not what: only that they are the same.
-    Status other(const data::LineageInput& input) {
+    Status other(const data::LineageInput& input, int generation) {
         if (input.role == "shape") return {};
         const auto sha256 = data::hash_of_path(input.path);
-        if (sha256 && *sha256 == input.sha256) return input.role == "cache" ? cache(input) : Status{};
+        if (sha256 && *sha256 == input.sha256)
+            return input.role == "cache" ? cache(input, generation) : Status{};
         Source source = begin(input.role, input.path.string(), input.path, input.role, input.sha256);
         source.missing.push_back(sha256 ? "it was changed since; put the old one back"
                                         : "it is no longer there");
         return add(std::move(source));
     }
-    // A cache is a teacher's distribution: whose, it does not tell by a path.
-    Status cache(const data::LineageInput& input) {
+    // A cache is a teacher's distribution; one made before caches had a lineage tells by no path whose.
+    Status cache(const data::LineageInput& input, int generation) {
+        std::error_code error;
+        const fs::path file = input.path / "lineage.json";
+        if (fs::exists(file, error)) {
+            return walked_.insert(input.path.string()).second ? walk(file, generation) : Status{};
+        }
         Source source = begin("cache", input.path.string(), input.path, "teacher", input.sha256);
         source.missing.push_back("a cache names its teacher by hash alone: trace the teacher by itself");
         return add(std::move(source));

@@ -184,8 +184,13 @@ Result<std::unique_ptr<PreparedRun>> prepare(const DistillOptions& options) {
                         options.teacher.string(), options.start.model.string(),
                         objective_name(options.train.objective.kind));
         }
-        RETORT_TRY(const model::Weights weights, model::load_weights(options.teacher));
-        prepared->teacher = model::parameters_from(weights);
+        // From a cache it is only asked for its hash.
+        const bool cached = !options.cache.empty() || !uses_teacher(options.train.objective);
+        const bool starts_apart = !options.start.model.empty() || !options.start.fresh.empty();
+        if (!cached || !starts_apart) {
+            RETORT_TRY(const model::Weights weights, model::load_weights(options.teacher));
+            prepared->teacher = model::parameters_from(weights);
+        }
     }
     RETORT_TRY(prepared->student,
                start_student(prepared->teacher ? &*prepared->teacher : nullptr, options,

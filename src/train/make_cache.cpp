@@ -10,6 +10,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/parallel.h"
+#include "data/lineage.h"
 #include "data/logit_draw.h"
 #include "data/record.h"
 #include "model/weights.h"
@@ -180,6 +181,8 @@ Result<data::CacheSummary> make_logit_cache(const CacheOptions& options) {
         progress.update(static_cast<std::uint64_t>(writer.records()));
     }
     progress.finish();
+    RETORT_CHECK(data::save_lineage(options.output / "lineage.json", "retort cache make",
+                                    {{"teacher", options.teacher}, {"records", options.records}}));
     return writer.finish();
 }
 

@@ -12,6 +12,11 @@
 
 namespace retort::train {
 
+// Draws a token, or ids kept, where nobody asks for another number.
+inline std::int64_t usual_count(data::CacheEncoding encoding) {
+    return encoding == data::CacheEncoding::samples ? 85 : 64;
+}
+
 struct CacheOptions {
     std::filesystem::path teacher;  // its weights
     std::filesystem::path records;
@@ -27,6 +32,7 @@ struct CacheOptions {
     bool quiet = false;
 };
 
+// With lineage.json beside the cache: its teacher and its records.
 Result<data::CacheSummary> make_logit_cache(const CacheOptions& options);
 
 // The same of a teacher without weights: the logprobs that `collect` kept in the records, aligned by bytes to

@@ -103,5 +103,64 @@ TEST(Recipe, a_misspelt_key_and_a_wrong_value_are_named_with_their_line) {
     EXPECT_TRUE(read_recipe(path));
 }
 
+// What a recipe with these lines in [distill] says, or why it is refused.
+Result<Recipe> distilling(const std::string& lines) {
+    const fs::path path = scratch("cache") / "r.toml";
+    EXPECT_TRUE(base::write_file_atomic(
+        path, "[teacher]\nsource = \"x.gguf\"\n[collect]\nprompts = [\"p.txt\"]\n[distill]\n" + lines));
+    return read_recipe(path);
+}
+
+TEST(Recipe, a_variant_trains_from_the_cache_that_its_objective_can_have) {
+    const auto recipe = distilling(
+        "cache = \"samples\"\ncache_count = 20\n"
+        "[[distill.variant]]\nname = \"text\"\nobjective = \"ce\"\n"
+        "[[distill.variant]]\nname = \"a\"\n"
+        "[[distill.variant]]\nname = \"b\"\nlearning_rate = 1e-3\n"
+        "[[distill.variant]]\nname = \"c\"\nobjective = \"rkl\"\ntemperature = 2\ncache = \"top-k\"\n"
+        "[[distill.variant]]\nname = \"d\"\ntemperature = 2\nanswers_only = true\n"
+        "[[distill.variant]]\nname = \"live\"\nobjective = \"rkl\"\ncache = \"none\"\n"
+        "[[distill.variant]]\nname = \"own\"\nobjective = \"opd\"\n");
+    ASSERT_TRUE(recipe) << recipe.error().message;
+    std::vector<std::string> names;
+    for (const RecipeVariant& one : recipe->variants) {
+        names.push_back(one.cache.used ? cache_name(one.cache, one.settings, one.answers_only) : "");
+    }
+    EXPECT_EQ(names, (std::vector<std::string>{"", "cache-samples-20", "cache-samples-20", "cache-top-k-64",
+                                               "cache-samples-20-t2-answers", "", ""}));
+    const auto alone = distilling("cache = \"samples\"\n");
+    ASSERT_TRUE(alone) << alone.error().message;
+    EXPECT_EQ(alone->variants.at(0).cache.count, 85);
+    EXPECT_FALSE(distilling("")->variants.at(0).cache.used);
+}
+
+TEST(Recipe, a_cache_that_cannot_be_is_refused_with_its_mend) {
+    const struct {
+        std::string lines;
+        std::vector<std::string> said;
+    } cases[] = {
+        {"cache = \"topk\"\n", {"cache", "topk", "samples", "top-k", "none"}},
+        {"cache = \"samples\"\ncache_count = 0\n", {"cache_count", "0", "1"}},
+        {"cache = \"samples\"\ncache_count = 4097\n", {"cache_count", "4097", "4096"}},
+        {"cache = \"top-k\"\ncache_count = 256\n", {"cache_count", "256", "255"}},
+        {"cache_count = 20\n", {"cache_count", "cache = \"samples\""}},
+        {"cache = \"samples\"\nobjective = \"rkl\"\n", {"cache", "rkl", "write \"top-k\""}},
+        {"cache = \"samples\"\nobjective = \"ce\"\n", {"cache", "ce", "take fkl"}},
+        {"cache = \"top-k\"\n[[distill.variant]]\nname = \"own\"\nobjective = \"gkd\"\ncache = \"top-k\"\n",
+         {"cache", "gkd", "write \"none\""}},
+        {"cache = \"samples\"\n[[distill.variant]]\nname = \"a\"\nobjective = \"tvd\"\n",
+         {"cache", "tvd", "write \"top-k\""}},
+    };
+    for (const auto& [lines, said] : cases) {
+        const auto recipe = distilling(lines);
+        ASSERT_FALSE(recipe) << lines;
+        EXPECT_NE(recipe.error().message.find("r.toml:"), std::string::npos) << recipe.error().message;
+        for (const std::string& what : said) {
+            EXPECT_NE(recipe.error().message.find(what), std::string::npos)
+                << what << ": " << recipe.error().message;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace retort::cli

@@ -54,6 +54,10 @@ checkpoint_steps = 3
 name = "text"
 objective = "ce"
 [[distill.variant]]
+name = "cached"
+objective = "fkl"
+cache = "samples"
+[[distill.variant]]
 name = "distilled"
 objective = "fkl"
 [[export]]
