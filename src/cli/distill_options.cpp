@@ -19,7 +19,16 @@ Status DistillSettings::finish() {
     }
     options.auto_dtype = dtype == "auto";
     options.train.bf16 = dtype == "bf16";
+    RETORT_TRY(options.train.optimiser.moments, storage_type("moments", moments));
+    RETORT_TRY(options.train.optimiser.gradients, storage_type("gradients", gradients));
     return {};
+}
+
+Result<tensor::DType> storage_type(std::string_view what, std::string_view name) {
+    for (const tensor::DType type : {tensor::DType::f32, tensor::DType::bf16}) {
+        if (tensor::dtype_info(type).name == name) return type;
+    }
+    return fail(ErrorCode::invalid_argument, "{} \"{}\" are not known; use f32 or bf16", what, name);
 }
 
 namespace {
@@ -175,6 +184,14 @@ void add_distill_options(CLI::App& command, DistillSettings& settings) {
     command.add_option("--held-out", settings.options.held_out, "records to measure, never trained on");
     command.add_option("--seed", train.seed, "of the order of the rows")->capture_default_str();
     command.add_option("--dtype", settings.dtype, "of products: auto, f32 or bf16")->capture_default_str();
+    command
+        .add_option("--moments", settings.moments,
+                    "AdamW's, kept in f32, or in bf16 (rounded stochastically): 4 bytes a parameter less")
+        ->capture_default_str();
+    command
+        .add_option("--gradients", settings.gradients,
+                    "of the layers' matrices, kept in f32, or in bf16 (the same): 2 bytes a parameter less")
+        ->capture_default_str();
     command.add_flag("--recompute", train.recompute,
                      "compute activations twice to save memory; the same bits");
     constexpr auto lora = "Low-rank adapters in place of all weights (LoRA)";
@@ -247,6 +264,8 @@ Status read_distill_table(const formats::TomlTable& table, DistillSettings& sett
     RETORT_TRY(train.eval_every, table.integer_or("eval_every", train.eval_every, 0));
     RETORT_TRY(train.patience, table.integer_or("patience", train.patience, 0));
     RETORT_TRY(settings.dtype, table.choice_or("dtype", settings.dtype, {"auto", "f32", "bf16"}));
+    RETORT_TRY(settings.moments, table.choice_or("moments", settings.moments, {"f32", "bf16"}));
+    RETORT_TRY(settings.gradients, table.choice_or("gradients", settings.gradients, {"f32", "bf16"}));
     RETORT_TRY(train.recompute, table.boolean_or("recompute", train.recompute));
     RETORT_TRY(train.lora.rank, table.integer_or("lora_rank", train.lora.rank, 0, 100000));
     RETORT_TRY(train.lora.alpha, table.number_or("lora_alpha", train.lora.alpha, 0));

@@ -19,9 +19,14 @@ struct DistillSettings {
     std::string objective = "fkl";
     std::string schedule = "cosine";
     std::string dtype = "auto";
+    std::string moments = "f32";
+    std::string gradients = "f32";
 
     Status finish();
 };
+
+// f32 or bf16; another word is refused. what: "moments" or "gradients".
+Result<tensor::DType> storage_type(std::string_view what, std::string_view name);
 
 void add_distill_options(CLI::App& command, DistillSettings& settings);
 // Keys of a recipe's [student] and [distill] tables; those absent keep what `settings` holds.

@@ -96,6 +96,9 @@ Status RecipeRun::distill_variant(const RecipeVariant& variant) {
                    {"row_length", options.row_length},
                    {"seed", options.train.seed},
                    {"dtype", variant.settings.dtype}};
+    // Not named where they are f32, so that stages made before there was a choice are still theirs.
+    if (variant.settings.moments != "f32") inputs["moments"] = variant.settings.moments;
+    if (variant.settings.gradients != "f32") inputs["gradients"] = variant.settings.gradients;
     if (variant.settings.is_on_policy) {
         options.train.eval_every = 0;  // measured by what they answer
         return own_answers_variant(variant, options, std::move(inputs));

@@ -427,7 +427,7 @@ void Transformer::layer_backward(const ParameterView& parameters, const LayerOff
 }
 
 void Transformer::backward(const ParameterView& parameters, const TokenBatch& batch,
-                           std::span<const float> d_hidden, float* gradients) {
+                           std::span<const float> d_hidden, float* gradients, const OnLayer& on_layer) {
     assert(options_.training);
     const ModelConfig& config = layout_.config;
     const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
@@ -446,6 +446,7 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
                 forward_narrow(parameters, layout_.layers[l], batch, input(l), layer, nullptr);
             backward_narrow(parameters, layout_.layers[l], batch, input(l), layer, gradients);
             exchange_wide(layer);
+            if (on_layer) on_layer(l);
             continue;
         }
         if (!options_.recompute) restore(parameters, layer, tokens);
@@ -455,6 +456,7 @@ void Transformer::backward(const ParameterView& parameters, const TokenBatch& ba
         }
         layer_backward(parameters, layout_.layers[l], batch, input(l), layer, gradients);
         exchange_wide(layer);
+        if (on_layer) on_layer(l);
     }
     if (parameters.adapters != nullptr) return;
     // Shares of columns, so that a token that comes twice is summed in the order of the rows.

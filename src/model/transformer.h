@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -40,8 +41,11 @@ class Transformer {
 
     // d_hidden (tokens, hidden): gradient of the loss by the last forward()'s result. Adds to gradients:
     // in the layout's order; or, where the view has adapters, in theirs, all else being frozen.
+    // on_layer (may be empty) is called when all has been added to the matrices' gradients of a layer, from
+    // the last layer to the first.
+    using OnLayer = std::function<void(std::size_t layer)>;
     void backward(const ParameterView& parameters, const TokenBatch& batch, std::span<const float> d_hidden,
-                  float* gradients);
+                  float* gradients, const OnLayer& on_layer = {});
 
     // Residual stream (tokens, hidden) that enters layer `layer` in the last forward(); the last layer's
     // result at layer_count. Only with options.training.

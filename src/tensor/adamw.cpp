@@ -118,34 +118,73 @@ UpdateTerms update_terms(const AdamwStep& step) {
 
 // Blocks that stay in the first cache between the update and what is made of it.
 constexpr std::int64_t update_block = 2048;
+using Block = std::array<float, update_block>;
+
+// Of elements [at, at + size), whose values are given.
+void update_block_at(float* value, const GradientView& gradient, const Moments& moments, std::int64_t at,
+                     std::int64_t size, const AdamwStep& step, const UpdateTerms& terms) {
+    Block g;
+    Block m;
+    Block v;
+    const bool narrow_gradient = gradient.f32 == nullptr;
+    const bool narrow_moments = moments.m == nullptr;
+    if (narrow_gradient) {
+        HWY_DYNAMIC_DISPATCH(WidenBf16)(gradient.bf16 + at, g.data(), size);
+        std::fill_n(gradient.bf16 + at, size, std::uint16_t{0});
+    }
+    if (narrow_moments) {
+        HWY_DYNAMIC_DISPATCH(WidenBf16)(moments.m_bf16 + at, m.data(), size);
+        HWY_DYNAMIC_DISPATCH(WidenBf16)(moments.v_bf16 + at, v.data(), size);
+    }
+    HWY_DYNAMIC_DISPATCH(UpdateRange)
+    (value, narrow_gradient ? g.data() : gradient.f32 + at, narrow_moments ? m.data() : moments.m + at,
+     narrow_moments ? v.data() : moments.v + at, size, step.beta1, step.beta2, step.epsilon,
+     step.gradient_scale, terms.step_size, terms.inverse_root_v, terms.keep);
+    if (!narrow_moments) return;
+    round_stochastically(m.data(), moments.m_bf16 + at, size, moments.m_key, moments.first + at);
+    round_stochastically(v.data(), moments.v_bf16 + at, size, moments.v_key, moments.first + at);
+}
+
+// Σ x² of blocks of 4096, of which of_block(first, count) gives one's.
+template <typename OfBlock>
+double sum_of_blocks(std::int64_t count, const OfBlock& of_block) {
+    constexpr std::int64_t block = 4096;
+    const std::int64_t blocks = (count + block - 1) / block;
+    std::vector<double> sums(static_cast<std::size_t>(blocks));
+    base::parallel_ranges(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) {
+            sums[static_cast<std::size_t>(b)] =
+                static_cast<double>(of_block(b * block, std::min(block, count - b * block)));
+        }
+    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
 
 }  // namespace
 
-void adamw(float* value, float* gradient, float* m, float* v, std::uint16_t* value_bf16, std::int64_t count,
-           const AdamwStep& step) {
+void adamw(float* value, const GradientView& gradient, const Moments& moments, std::uint16_t* value_bf16,
+           std::int64_t count, const AdamwStep& step) {
     const UpdateTerms terms = update_terms(step);
     base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t at = begin; at < end; at += update_block) {
             const std::int64_t size = std::min(update_block, end - at);
-            HWY_DYNAMIC_DISPATCH(UpdateRange)
-            (value + at, gradient + at, m + at, v + at, size, step.beta1, step.beta2, step.epsilon,
-             step.gradient_scale, terms.step_size, terms.inverse_root_v, terms.keep);
+            update_block_at(value + at, gradient, moments, at, size, step, terms);
             if (value_bf16 != nullptr) HWY_DYNAMIC_DISPATCH(RoundToBf16)(value + at, value_bf16 + at, size);
         }
     });
 }
 
-void adamw_halves(std::uint16_t* high, std::int16_t* low, float* gradient, float* m, float* v,
-                  std::int64_t count, const AdamwStep& step) {
+void adamw_halves(std::uint16_t* high, std::int16_t* low, const GradientView& gradient,
+                  const Moments& moments, std::int64_t count, const AdamwStep& step) {
     const UpdateTerms terms = update_terms(step);
     base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-        std::array<float, update_block> value;
+        Block value;
         for (std::int64_t at = begin; at < end; at += update_block) {
             const std::int64_t size = std::min(update_block, end - at);
             HWY_DYNAMIC_DISPATCH(JoinRange)(high + at, low + at, value.data(), size);
-            HWY_DYNAMIC_DISPATCH(UpdateRange)
-            (value.data(), gradient + at, m + at, v + at, size, step.beta1, step.beta2, step.epsilon,
-             step.gradient_scale, terms.step_size, terms.inverse_root_v, terms.keep);
+            update_block_at(value.data(), gradient, moments, at, size, step, terms);
             HWY_DYNAMIC_DISPATCH(SplitRange)(value.data(), high + at, low + at, size);
         }
     });
@@ -164,18 +203,30 @@ void join_floats(const std::uint16_t* high, const std::int16_t* low, float* to, 
 }
 
 double sum_of_squares(const float* x, std::int64_t count) {
-    constexpr std::int64_t block = 4096;
-    const std::int64_t blocks = (count + block - 1) / block;
-    std::vector<double> sums(static_cast<std::size_t>(blocks));
-    base::parallel_ranges(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) {
-            sums[static_cast<std::size_t>(b)] = static_cast<double>(
-                HWY_DYNAMIC_DISPATCH(SquaresRange)(x + b * block, std::min(block, count - b * block)));
+    return sum_of_blocks(count, [&](std::int64_t at, std::int64_t size) {
+        return HWY_DYNAMIC_DISPATCH(SquaresRange)(x + at, size);
+    });
+}
+
+double sum_of_squares(const std::uint16_t* x_bf16, std::int64_t count) {
+    return sum_of_blocks(count, [&](std::int64_t at, std::int64_t size) {
+        std::array<float, 4096> x;
+        HWY_DYNAMIC_DISPATCH(WidenBf16)(x_bf16 + at, x.data(), size);
+        return HWY_DYNAMIC_DISPATCH(SquaresRange)(x.data(), size);
+    });
+}
+
+void add_to_bf16(const float* x, std::uint16_t* sum_bf16, std::int64_t count, RoundingKey key,
+                 std::int64_t first) {
+    base::parallel_ranges(count, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+        Block sum;
+        for (std::int64_t at = begin; at < end; at += update_block) {
+            const std::int64_t size = std::min(update_block, end - at);
+            HWY_DYNAMIC_DISPATCH(WidenBf16)(sum_bf16 + at, sum.data(), size);
+            for (std::int64_t i = 0; i < size; ++i) sum[static_cast<std::size_t>(i)] += x[at + i];
+            round_stochastically(sum.data(), sum_bf16 + at, size, key, first + at);
         }
     });
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    return total;
 }
 
 void convert_to_bf16(const float* from, std::uint16_t* to, std::int64_t count) {

@@ -75,12 +75,17 @@ Status each_piece(const Trainee& trainee, const Use& use) {
     return {};
 }
 
+std::string moments_name(const Trainee& trainee) {
+    return std::string(tensor::dtype_info(trainee.section_type(Trainee::Section::first_moments)).name);
+}
+
 std::string header_text(const CheckpointHeader& header, Trainee& trainee) {
     nlohmann::ordered_json json = {
         {"fingerprint", header.fingerprint},  {"steps", header.steps},
         {"optimiser_steps", trainee.steps()}, {"elements", trainee.elements()},
         {"piece", Trainee::piece_elements},   {"processes", trainee.world().size()},
-        {"threads", base::thread_count()},    {"curve", nlohmann::json::array()}};
+        {"threads", base::thread_count()},    {"moments", moments_name(trainee)},
+        {"curve", nlohmann::json::array()}};
     for (const StepRecord& record : header.curve) json["curve"].push_back(to_json(record));
     return json.dump();
 }
@@ -105,13 +110,20 @@ Status save_checkpoint(const std::filesystem::path& path, const CheckpointHeader
         RETORT_CHECK(file->write(text));
     }
     std::vector<float> piece;
+    std::vector<std::uint16_t> narrow;
     RETORT_CHECK(
         each_piece(trainee, [&](Trainee::Section section, std::int64_t at, std::size_t count) -> Status {
             piece.resize(count);
             trainee.read(section, at, piece);
             if (!file) return {};
-            const std::uint64_t checksum = base::xxh3_64(std::as_bytes(std::span(piece)));
-            RETORT_CHECK(file->write(std::as_bytes(std::span(piece))));
+            auto bytes = std::as_bytes(std::span(piece));
+            if (trainee.section_type(section) == tensor::DType::bf16) {
+                narrow.resize(count);
+                tensor::convert_to_bf16(piece.data(), narrow.data(), static_cast<std::int64_t>(count));
+                bytes = std::as_bytes(std::span(narrow));
+            }
+            const std::uint64_t checksum = base::xxh3_64(bytes);
+            RETORT_CHECK(file->write(bytes));
             return file->write(as_text(checksum));
         }));
     return file ? file->commit() : Status{};
@@ -140,6 +152,7 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
     std::int64_t elements = 0;
     std::int64_t piece_elements = 0;
     std::int64_t optimiser_steps = 0;
+    std::string moments;
     try {
         const auto json = nlohmann::json::parse(text);
         header.fingerprint = json.at("fingerprint").get<std::string>();
@@ -149,9 +162,17 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
         piece_elements = json.at("piece").get<std::int64_t>();
         header.processes = json.at("processes").get<int>();
         header.threads = json.at("threads").get<int>();
+        moments = json.value("moments", "f32");  // absent in checkpoints of older builds
         for (const auto& record : json.at("curve")) header.curve.push_back(record_from(record));
     } catch (const std::exception& error) {
         return damaged(error.what());
+    }
+    if (moments != moments_name(trainee)) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "{}: this checkpoint keeps AdamW's moments in {}, and this run in {}; give --moments {}, use "
+            "another output folder, or delete it",
+            path.string(), moments, moments_name(trainee), moments);
     }
     if (header.fingerprint != fingerprint) {
         return fail(ErrorCode::invalid_argument,
@@ -160,21 +181,34 @@ Result<CheckpointHeader> load_checkpoint(const std::filesystem::path& path, std:
                     path.string());
     }
     const std::int64_t pieces = (trainee.elements() + Trainee::piece_elements - 1) / Trainee::piece_elements;
-    const auto body = static_cast<std::size_t>(3 * (4 * trainee.elements() + 8 * pieces));
+    std::int64_t element_bytes = 0;  // of all sections
+    for (const Trainee::Section section : Trainee::sections)
+        element_bytes += tensor::dtype_bytes(trainee.section_type(section), 1);
+    const auto body = static_cast<std::size_t>(element_bytes * trainee.elements() + 3 * 8 * pieces);
     if (elements != trainee.elements() || piece_elements != Trainee::piece_elements ||
         bytes.size() != prefix + length + body) {
         return damaged("its size does not match the model");
     }
     std::size_t next = prefix + length;
     std::vector<float> piece;
+    std::vector<std::uint16_t> narrow;
     RETORT_CHECK(
         each_piece(trainee, [&](Trainee::Section section, std::int64_t at, std::size_t count) -> Status {
-            const auto content = bytes.subspan(next, count * sizeof(float));
+            const tensor::DType type = trainee.section_type(section);
+            const auto elements_here = static_cast<std::int64_t>(count);
+            const auto content =
+                bytes.subspan(next, static_cast<std::size_t>(tensor::dtype_bytes(type, elements_here)));
             std::memcpy(&checksum, bytes.data() + next + content.size(), 8);
             next += content.size() + 8;
             if (base::xxh3_64(content) != checksum) return damaged("its numbers are damaged");
             piece.resize(count);
-            std::memcpy(piece.data(), content.data(), content.size());
+            if (type == tensor::DType::bf16) {
+                narrow.resize(count);
+                std::memcpy(narrow.data(), content.data(), content.size());
+                tensor::convert_from_bf16(narrow.data(), piece.data(), elements_here);
+            } else {
+                std::memcpy(piece.data(), content.data(), content.size());
+            }
             trainee.write(section, at, piece);
             return {};
         }));

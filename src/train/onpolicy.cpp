@@ -53,6 +53,7 @@ std::string on_policy_fingerprint(const model::Parameters& student, const OnPoli
                         base::xxh3_64(std::as_bytes(student.values.span())));
     if (inputs.teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(inputs.teacher->values.span())));
+    text += storage_text(train.optimiser);
     return base::sha256_hex(text);
 }
 
@@ -340,7 +341,8 @@ class OnPolicyRun {
 
     void backward(const Batch& batch) {
         const auto used = batch.tokens.size() * static_cast<std::size_t>(config().hidden_size);
-        transformer_.backward(view(), batch.token_batch(), {d_hidden_.data(), used}, trainee_.gradients());
+        transformer_.backward(view(), batch.token_batch(), {d_hidden_.data(), used}, trainee_.gradients(),
+                              trainee_.on_layer());
     }
 
     // Calls use(joined rows, their tokens) for each micro-batch.

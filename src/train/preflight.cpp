@@ -165,7 +165,8 @@ void check_cost(const PreparedRun& run, const TrainReport& report, std::int64_t 
         4 * (run.student.layout.total + (run.teacher ? run.teacher->layout.total : 0));
     // The plan counts the weights, which are loaded already.
     found.memory_bytes = run.plan.memory_bytes + std::max<std::int64_t>(0, loaded_bytes - values);
-    page.memory(found.memory_bytes, loaded_bytes, "lower --rows-per-micro-batch, or give --recompute");
+    page.memory(found.memory_bytes, loaded_bytes,
+                "lower --rows-per-micro-batch, or give --recompute or --moments bf16");
     const StepRecord& step = report.curve.back();
     found.steps = run.plan.steps;
     found.seconds_per_step = step.seconds * static_cast<double>(run.plan.tokens_per_step) /

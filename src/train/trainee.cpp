@@ -15,9 +15,44 @@ std::int64_t vector_elements(const model::ParameterLayout& layout) {
     return layout.total - layout.matrices;
 }
 
+// A layer's matrices, which lie end to end.
+Range layer_matrices(const model::ParameterLayout& layout, std::size_t layer) {
+    const model::LayerOffsets& at = layout.layers[layer];
+    return {at.qkv, at.down + layout.config.hidden_size * layout.config.intermediate_size};
+}
+
+Range all_layer_matrices(const model::ParameterLayout& layout) {
+    if (layout.layers.empty()) return {};
+    return {layer_matrices(layout, 0).begin, layer_matrices(layout, layout.layers.size() - 1).end};
+}
+
+// Zero, the memory of whole pages given back.
+void clear_and_give_back(tensor::Buffer<float>& x, Range range) {
+    constexpr std::int64_t page = 4096 / sizeof(float);
+    const std::int64_t first = std::min(range.end, (range.begin + page - 1) / page * page);
+    const std::int64_t last = std::max(first, range.end / page * page);
+    std::fill(x.data() + range.begin, x.data() + first, 0.0F);
+    std::fill(x.data() + last, x.data() + range.end, 0.0F);
+    x.discard(first, last);
+}
+
+constexpr std::uint64_t moments_stream = 0x6d6f6d656e7473;
+constexpr std::uint64_t gradients_stream = 0x6772616469656e74;
+
 }  // namespace
 
 Result<std::unique_ptr<Trainee>> Trainee::make(model::Parameters& student, const TraineeOptions& options) {
+    const bool narrow_gradients = options.gradients == tensor::DType::bf16;
+    if (narrow_gradients && options.lora.rank != 0)
+        return fail(ErrorCode::unsupported,
+                    "gradients in bf16 are those of the layers' matrices, which adapters leave frozen: leave "
+                    "--gradients out with --lora-rank");
+    if (narrow_gradients && options.world != nullptr && options.world->size() > 1)
+        return fail(
+            ErrorCode::unsupported,
+            "gradients in bf16 are not summed over {} processes: leave --gradients out, or train in one "
+            "process",
+            options.world->size());
     std::unique_ptr<Trainee> trainee(new Trainee(student, options));
     if (options.lora.rank != 0) {
         RETORT_TRY(trainee->lora_, model::make_adapter_layout(student.layout, options.lora));
@@ -36,13 +71,26 @@ Result<std::unique_ptr<Trainee>> Trainee::make(model::Parameters& student, const
         trainee->split_student(trainee->has_adapters() ? matrices : matrices.within(trainee->own()));
     }
     trainee->gradients_ = tensor::Buffer<float>(trained);
-    trainee->m_ = tensor::Buffer<float>(trainee->own().size());
-    trainee->v_ = tensor::Buffer<float>(trainee->own().size());
+    if (narrow_gradients) {
+        trainee->narrow_range_ = all_layer_matrices(student.layout);
+        trainee->narrow_gradients_ = tensor::Buffer<std::uint16_t>(trainee->narrow_range_.size());
+    }
+    for (Moment* moment : {&trainee->m_, &trainee->v_}) {
+        if (options.moments == tensor::DType::bf16) {
+            moment->bf16 = tensor::Buffer<std::uint16_t>(trainee->own().size());
+        } else {
+            moment->f32 = tensor::Buffer<float>(trainee->own().size());
+        }
+    }
     return trainee;
 }
 
 Trainee::Trainee(model::Parameters& student, const TraineeOptions& options)
-    : student_(student), world_(options.world == nullptr ? alone() : *options.world), bf16_(options.bf16) {}
+    : student_(student),
+      world_(options.world == nullptr ? alone() : *options.world),
+      bf16_(options.bf16),
+      moments_type_(options.moments),
+      seed_(options.seed) {}
 
 // Low halves that are all zero, as those of weights published in bf16, are never written: their memory is
 // never given by the system.
@@ -84,23 +132,90 @@ model::ParameterView Trainee::view() const {
     return view;
 }
 
+// Keys of the step that follows, or is being taken. No other draws of a run are of these seeds.
+base::RandomStream Trainee::rounding_keys(std::uint64_t stream) const {
+    return base::RandomStream(seed_ ^ stream, static_cast<std::uint64_t>(steps_));
+}
+
+model::Transformer::OnLayer Trainee::on_layer() {
+    if (narrow_range_.size() == 0) return {};
+    return [this](std::size_t layer) { keep_narrow(layer); };
+}
+
+void Trainee::keep_narrow(std::size_t layer) {
+    const Range range = layer_matrices(layout(), layer);
+    base::RandomStream keys = rounding_keys(gradients_stream);
+    keys.set_counter(passes_);
+    tensor::add_to_bf16(gradients_.data() + range.begin,
+                        narrow_gradients_.data() + (range.begin - narrow_range_.begin), range.size(),
+                        keys.next_u64(), range.begin);
+    clear_and_give_back(gradients_, range);
+    if (layer == 0) ++passes_;
+}
+
+tensor::GradientView Trainee::gradient_from(std::int64_t begin) {
+    if (begin < narrow_range_.begin || begin >= narrow_range_.end) return {gradients_.data() + begin};
+    return {nullptr, narrow_gradients_.data() + (begin - narrow_range_.begin)};
+}
+
+double Trainee::square_of_gradients(Range range) const {
+    const Range narrow = range.within(narrow_range_);
+    if (narrow.size() == 0) return tensor::sum_of_squares(gradients_.data() + range.begin, range.size());
+    return tensor::sum_of_squares(gradients_.data() + range.begin, narrow.begin - range.begin) +
+           tensor::sum_of_squares(narrow_gradients_.data() + (narrow.begin - narrow_range_.begin),
+                                  narrow.size()) +
+           tensor::sum_of_squares(gradients_.data() + narrow.end, range.end - narrow.end);
+}
+
+void Trainee::clear_gradients(Range range) {
+    const Range narrow = range.within(narrow_range_);
+    if (narrow.size() == 0) {
+        std::fill(gradients_.data() + range.begin, gradients_.data() + range.end, 0.0F);
+        return;
+    }
+    clear_gradients({range.begin, narrow.begin});
+    std::fill_n(narrow_gradients_.data() + (narrow.begin - narrow_range_.begin), narrow.size(),
+                std::uint16_t{0});
+    clear_gradients({narrow.end, range.end});
+}
+
+// Of elements from `begin` on, for the step that is being taken.
+tensor::Moments Trainee::moments_from(std::int64_t begin) {
+    const std::int64_t at = begin - own().begin;
+    if (moments_type_ == tensor::DType::f32) return {m_.f32.data() + at, v_.f32.data() + at};
+    base::RandomStream keys = rounding_keys(moments_stream);
+    tensor::Moments moments;
+    moments.m_bf16 = m_.bf16.data() + at;
+    moments.v_bf16 = v_.bf16.data() + at;
+    moments.m_key = keys.next_u64();
+    moments.v_key = keys.next_u64();
+    moments.first = begin;
+    return moments;
+}
+
 // Of elements that one rule is for: matrices or vectors.
 void Trainee::update(Range part, tensor::AdamwStep step) {
     if (part.size() == 0) return;
-    const std::int64_t moment = part.begin - own().begin;
-    float* gradient = gradients_.data() + part.begin;
-    float* m = m_.data() + moment;
-    float* v = v_.data() + moment;
+    const Range narrow = part.within(narrow_range_);
+    if (narrow.size() > 0 && narrow.size() < part.size()) {
+        update({part.begin, narrow.begin}, step);
+        update(narrow, step);
+        update({narrow.end, part.end}, step);
+        return;
+    }
+    const tensor::GradientView gradient = gradient_from(part.begin);
+    const tensor::Moments moments = moments_from(part.begin);
     const std::int64_t matrices = student_.layout.matrices;
     if (has_adapters() || !bf16_) {
-        tensor::adamw(f32_values() + part.begin, gradient, m, v,
+        tensor::adamw(f32_values() + part.begin, gradient, moments,
                       has_adapters() && bf16_ ? adapters_bf16_.data() + part.begin : nullptr, part.size(),
                       step);
     } else if (part.begin < matrices) {
         tensor::adamw_halves(high_.data() + part.begin, low_.data() + (part.begin - low_range_.begin),
-                             gradient, m, v, part.size(), step);
+                             gradient, moments, part.size(), step);
     } else {
-        tensor::adamw(vectors_.data() + (part.begin - matrices), gradient, m, v, nullptr, part.size(), step);
+        tensor::adamw(vectors_.data() + (part.begin - matrices), gradient, moments, nullptr, part.size(),
+                      step);
     }
 }
 
@@ -128,14 +243,12 @@ void Trainee::share_updated() {
 
 double Trainee::step(const OptimiserOptions& options, double learning_rate) {
     world_.sum_to_owners(gradients_.data(), ranges_);
-    double square = tensor::sum_of_squares(gradients_.data() + own().begin, own().size());
+    double square = square_of_gradients(own());
     world_.sum({&square, 1});
     const double norm = std::sqrt(square);
-    const auto clear = [&](Range range) {
-        std::fill(gradients_.data() + range.begin, gradients_.data() + range.end, 0.0F);
-    };
+    passes_ = 0;
     if (!std::isfinite(norm)) {
-        clear({0, gradients_.size()});
+        clear_gradients({0, gradients_.size()});
         return norm;
     }
     ++steps_;
@@ -153,8 +266,8 @@ double Trainee::step(const OptimiserOptions& options, double learning_rate) {
     update(range.within({0, matrices}), step);
     step.weight_decay = 0;
     update(range.within({matrices, elements()}), step);
-    clear({0, range.begin});
-    clear({range.end, elements()});
+    clear_gradients({0, range.begin});
+    clear_gradients({range.end, elements()});
     share_updated();
     return norm;
 }
@@ -189,6 +302,7 @@ model::Weights Trainee::weights() {
 
 void Trainee::give_back() {
     gradients_ = {};
+    narrow_gradients_ = {};
     m_ = {};
     v_ = {};
     merged_ = {};
@@ -220,8 +334,13 @@ Status Trainee::save_adapters(const std::filesystem::path& folder, const std::st
 // part lies within own(), or, of values that every process has whole, anywhere.
 void Trainee::read_own(Section section, Range part, float* to) const {
     if (section != Section::values) {
-        const tensor::Buffer<float>& moments = section == Section::first_moments ? m_ : v_;
-        std::copy_n(moments.data() + (part.begin - own().begin), part.size(), to);
+        const Moment& from = section == Section::first_moments ? m_ : v_;
+        const std::int64_t at = part.begin - own().begin;
+        if (moments_type_ == tensor::DType::bf16) {
+            tensor::convert_from_bf16(from.bf16.data() + at, to, part.size());
+        } else {
+            std::copy_n(from.f32.data() + at, part.size(), to);
+        }
         return;
     }
     if (has_adapters() || !bf16_) {
@@ -259,8 +378,13 @@ void Trainee::write(Section section, std::int64_t begin, std::span<const float> 
     const auto values_of = [&](Range part) { return from.data() + (part.begin - begin); };
     if (section != Section::values) {
         const Range part = piece.within(own());
-        float* moments = (section == Section::first_moments ? m_ : v_).data();
-        std::copy_n(values_of(part), part.size(), moments + (part.begin - own().begin));
+        Moment& to = section == Section::first_moments ? m_ : v_;
+        const std::int64_t at = part.begin - own().begin;
+        if (moments_type_ == tensor::DType::bf16) {
+            tensor::convert_to_bf16(values_of(part), to.bf16.data() + at, part.size());
+        } else {
+            std::copy_n(values_of(part), part.size(), to.f32.data() + at);
+        }
         return;
     }
     if (has_adapters() || !bf16_) {
@@ -297,7 +421,11 @@ Trainee::Memory Trainee::memory(const model::ModelConfig& config, const TraineeO
         memory.weights = 2 * layout.matrices + 2 * layout.matrices / ranks + 4 * vector_elements(layout);
     }
     memory.gradients = 4 * trained;
-    memory.moments = 8 * trained / ranks;
+    if (options.gradients == tensor::DType::bf16 && options.lora.rank == 0) {
+        const Range narrow = all_layer_matrices(layout);
+        memory.gradients += layer_matrices(layout, 0).size() * 4 - narrow.size() * 2;
+    }
+    memory.moments = (options.moments == tensor::DType::bf16 ? 4 : 8) * trained / ranks;
     return memory;
 }
 

@@ -13,11 +13,14 @@
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "base/result.h"
 #include "model/adapters.h"
 #include "model/parameters.h"
+#include "model/transformer.h"
 #include "tensor/adamw.h"
 #include "tensor/buffer.h"
+#include "tensor/dtype.h"
 #include "train/communicator.h"
 #include "train/optimiser.h"
 
@@ -26,8 +29,10 @@ namespace retort::train {
 struct TraineeOptions {
     bool bf16 = false;              // products run in it
     model::LoraOptions lora;        // rank 0: all weights are trained
-    std::uint64_t seed = 1;         // of the adapters' first numbers
+    std::uint64_t seed = 1;         // of the adapters' first numbers, and of the moments' rounding
     Communicator* world = nullptr;  // null: this process alone
+    tensor::DType moments = tensor::DType::f32;    // or bf16
+    tensor::DType gradients = tensor::DType::f32;  // or bf16 for the layers' matrices
 };
 
 class Trainee {
@@ -42,8 +47,11 @@ class Trainee {
     [[nodiscard]] model::ParameterView frozen_view()
         const;  // without the adapters: the start, where there are some
 
-    // What backward adds to, in the order of the layout or of the adapters; zero between steps.
+    // What backward adds to, in the order of the layout or of the adapters; zero between steps. It has to be
+    // given on_layer() too.
     [[nodiscard]] float* gradients() { return gradients_.data(); }
+    // What backward calls between its layers: empty, or what takes a layer's gradients away into bf16.
+    [[nodiscard]] model::Transformer::OnLayer on_layer();
     // The same for the head, which adapters leave frozen: null then.
     [[nodiscard]] float* head_gradients() { return has_adapters() ? nullptr : gradients_.data(); }
 
@@ -66,6 +74,10 @@ class Trainee {
     static constexpr std::array<Section, 3> sections = {Section::values, Section::first_moments,
                                                         Section::second_moments};
     [[nodiscard]] std::int64_t elements() const { return gradients_.size(); }
+    // f32, or bf16 where every number of a section is one.
+    [[nodiscard]] tensor::DType section_type(Section section) const {
+        return section == Section::values ? tensor::DType::f32 : moments_type_;
+    }
     // All processes take part; the first gets the piece. At most piece_elements at a time.
     void read(Section section, std::int64_t begin, std::span<float> to);
     void write(Section section, std::int64_t begin, std::span<const float> from);  // each its own part
@@ -88,6 +100,12 @@ class Trainee {
     [[nodiscard]] std::vector<Range> ranges_within(Range part) const;
     void split_student(Range kept_low);
     void update(Range part, tensor::AdamwStep step);
+    void keep_narrow(std::size_t layer);
+    void clear_gradients(Range range);
+    [[nodiscard]] double square_of_gradients(Range range) const;
+    [[nodiscard]] tensor::GradientView gradient_from(std::int64_t begin);
+    [[nodiscard]] base::RandomStream rounding_keys(std::uint64_t stream) const;
+    [[nodiscard]] tensor::Moments moments_from(std::int64_t begin);
     void share_updated();
     void read_own(Section section, Range part, float* to) const;
     [[nodiscard]] float* f32_values() { return has_adapters() ? adapters_.data() : student_.values.data(); }
@@ -95,6 +113,8 @@ class Trainee {
     model::Parameters& student_;
     Communicator& world_;
     bool bf16_;
+    tensor::DType moments_type_;
+    std::uint64_t seed_;
     model::AdapterLayout lora_;
     model::AdapterView adapter_view_;
     std::vector<Range> ranges_;  // a rank each, of what is trained
@@ -111,9 +131,19 @@ class Trainee {
     tensor::Buffer<float> merged_;  // for weights(), made at its first call
     tensor::Buffer<std::uint16_t> merged_bf16_;
 
-    tensor::Buffer<float> gradients_;  // of all that is trained
-    tensor::Buffer<float> m_;          // of own()
-    tensor::Buffer<float> v_;
+    // Of all that is trained. Where those of the layers' matrices are kept in bf16, this has the memory of
+    // one layer's at a time.
+    tensor::Buffer<float> gradients_;
+    Range narrow_range_;  // empty where all are f32
+    tensor::Buffer<std::uint16_t> narrow_gradients_;
+    std::uint64_t passes_ = 0;  // of backward since the last step
+    // Of own(), either in f32 or in bf16.
+    struct Moment {
+        tensor::Buffer<float> f32;
+        tensor::Buffer<std::uint16_t> bf16;
+    };
+    Moment m_;
+    Moment v_;
 };
 
 }  // namespace retort::train

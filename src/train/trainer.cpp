@@ -55,6 +55,7 @@ std::string fingerprint(const model::Parameters& student, const model::Parameter
     text += fmt::format("student={:016x} ", base::xxh3_64(std::as_bytes(student.values.span())));
     if (teacher != nullptr)
         text += fmt::format("teacher={:016x}", base::xxh3_64(std::as_bytes(teacher->values.span())));
+    text += storage_text(options.optimiser);
     if (options.eval_every > 0) {
         std::uint64_t held_out = 0;
         for (const auto& row : options.held_out)
@@ -179,7 +180,8 @@ struct Run {
         }
         const std::size_t used =
             batch.tokens.size() * static_cast<std::size_t>(trainee.layout().config.hidden_size);
-        student_transformer.backward(trainee.view(), tokens, {d_hidden.data(), used}, trainee.gradients());
+        student_transformer.backward(trainee.view(), tokens, {d_hidden.data(), used}, trainee.gradients(),
+                                     trainee.on_layer());
         return sums;
     }
 
@@ -316,7 +318,12 @@ std::string memory_text(const TrainPlan& plan) {
 }
 
 TraineeOptions trainee_options(const TrainOptions& options) {
-    return {options.bf16, options.lora, options.seed, options.world};
+    return {options.bf16,
+            options.lora,
+            options.seed,
+            options.world,
+            options.optimiser.moments,
+            options.optimiser.gradients};
 }
 
 Result<TrainReport> train(model::Parameters& student, const model::Parameters* teacher,

@@ -60,6 +60,8 @@ cache = "samples"
 [[distill.variant]]
 name = "distilled"
 objective = "fkl"
+moments = "bf16"
+gradients = "bf16"
 [[export]]
 format = "gguf"
 type = "q8_0"

@@ -299,7 +299,7 @@ TEST(Adamw, follows_the_reference_and_clears_the_gradient) {
         step.gradient_scale = 0.5F;
         step.step = t;
         adamw_reference(slow_value.data(), gradient.data(), slow_m.data(), slow_v.data(), count, step);
-        adamw(value.data(), gradient.data(), m.data(), v.data(), bf16.data(), count, step);
+        adamw(value.data(), {gradient.data()}, {m.data(), v.data()}, bf16.data(), count, step);
         EXPECT_EQ(norm(gradient), 0);
     }
     EXPECT_LE(distance(value, slow_value), 5 * 8 * epsilon * norm(value));

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <thread>
 
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
 #include "golden.h"
@@ -117,8 +118,31 @@ TEST(SeveralProcesses, equal_one_within_the_order_of_sums) {
     }
 }
 
-TEST(SeveralProcesses, go_on_from_a_checkpoint_of_another_number) {
+// Each rank rounds its own range by the draws that one process would take for it.
+TEST(SeveralProcesses, round_moments_as_one_does) {
+    for (const std::int64_t lora : {0, 4}) {
+        TrainOptions options = base_options(true, lora);
+        options.optimiser.moments = tensor::DType::bf16;
+        options.max_steps = 1;
+        options.rows_per_step = 1;  // one rank has all of the gradient: no sum in another order
+        options.folder = fs::path(::testing::TempDir()) / "retort_rank_moments";
+        const auto moments = [&](int ranks) {
+            fs::remove_all(options.folder);
+            (void)run(ranks, options);
+            const auto bytes = base::read_file(options.folder / "checkpoint.bin").value();
+            return bytes.substr(bytes.find("]}") + 2);  // behind the header, which says how many they were
+        };
+        const auto one = moments(1);
+        for (const int ranks : {2, 3}) EXPECT_EQ(moments(ranks), one) << ranks;
+        fs::remove_all(options.folder);
+    }
+}
+
+class SeveralProcessesWith : public ::testing::TestWithParam<tensor::DType> {};
+
+TEST_P(SeveralProcessesWith, go_on_from_a_checkpoint_of_another_number) {
     TrainOptions options = base_options(true, 0);
+    options.optimiser.moments = GetParam();
     const Outcome whole = run(1, options);
     options.folder = fs::path(::testing::TempDir()) / "retort_ranks";
     fs::remove_all(options.folder);
@@ -157,6 +181,10 @@ TEST(SeveralProcesses, go_on_from_a_checkpoint_of_another_number) {
     }
     fs::remove_all(options.folder);
 }
+
+INSTANTIATE_TEST_SUITE_P(Moments, SeveralProcessesWith,
+                         ::testing::Values(tensor::DType::f32, tensor::DType::bf16),
+                         [](const auto& one) { return std::string(tensor::dtype_info(one.param).name); });
 
 }  // namespace
 }  // namespace retort::train

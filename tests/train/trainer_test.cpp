@@ -7,6 +7,7 @@
 
 #include "base/interrupt.h"
 #include "golden.h"
+#include "thread_ranks.h"
 #include "train/batches.h"
 #include "train/trainer.h"
 
@@ -102,10 +103,14 @@ TEST(OptimiserStep, follows_torch_over_a_short_run) {
 TEST(Train, resumes_to_the_same_bits_from_every_checkpoint) {
     const GoldenRun golden = golden_run();
     const model::Parameters teacher = golden::load("llama3");
-    for (const bool bf16 : {false, true}) {
+    for (const auto& [bf16, storage] :
+         {std::pair(false, tensor::DType::f32), std::pair(true, tensor::DType::f32),
+          std::pair(false, tensor::DType::bf16), std::pair(true, tensor::DType::bf16)}) {
         TrainOptions options = options_for(scratch("whole"));
         options.objective.kind = ObjectiveKind::fkl;
         options.bf16 = bf16;
+        options.optimiser.moments = storage;
+        options.optimiser.gradients = storage;
         model::Parameters whole = golden::load("smollm2");
         const auto report = train(whole, &teacher, golden.batches, options);
         ASSERT_TRUE(report) << report.error().message;
@@ -154,6 +159,157 @@ TEST(Checkpoint, of_another_run_or_a_damaged_one_is_refused_by_name) {
     const auto size = fs::file_size(folder / "c");
     fs::resize_file(folder / "c", size - 1);
     EXPECT_FALSE(load_checkpoint(folder / "c", "run A", *same));
+}
+
+TEST(Checkpoint, keeps_moments_in_their_own_type_and_refuses_another) {
+    const fs::path folder = scratch("moments");
+    TraineeOptions narrow_options;
+    narrow_options.moments = tensor::DType::bf16;
+    model::Parameters student = golden::load("smollm2");
+    const auto wide = Trainee::make(student, {}).value();
+    const auto narrow = Trainee::make(student, narrow_options).value();
+    const std::array<float, 2> values = {3, -0x1.02p-20F};  // of which bf16 has each
+    narrow->write(Trainee::Section::first_moments, 5, values);
+    narrow->write(Trainee::Section::second_moments, 9, values);
+    ASSERT_TRUE(save_checkpoint(folder / "wide", {"run", 1, {}}, *wide));
+    ASSERT_TRUE(save_checkpoint(folder / "narrow", {"run", 1, {}}, *narrow));
+    // Two bytes less for each element of two sections; the headers differ by a character.
+    EXPECT_NEAR(static_cast<double>(fs::file_size(folder / "wide") - fs::file_size(folder / "narrow")),
+                4.0 * static_cast<double>(wide->elements()), 4);
+    const auto again = Trainee::make(student, narrow_options).value();
+    ASSERT_TRUE(load_checkpoint(folder / "narrow", "run", *again));
+    std::array<float, 2> read{};
+    again->read(Trainee::Section::first_moments, 5, read);
+    EXPECT_EQ(read, values);
+    again->read(Trainee::Section::second_moments, 9, read);
+    EXPECT_EQ(read, values);
+    const auto refused = load_checkpoint(folder / "narrow", "run", *wide);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("--moments bf16"), std::string::npos) << refused.error().message;
+    const auto also = load_checkpoint(folder / "wide", "run", *again);
+    ASSERT_FALSE(also);
+    EXPECT_NE(also.error().message.find("--moments f32"), std::string::npos) << also.error().message;
+}
+
+// The rounding moves a run by little, and only where it is asked for.
+class Storage : public ::testing::TestWithParam<std::pair<tensor::DType, tensor::DType>> {};
+
+TEST_P(Storage, in_bf16_stays_near_the_run_with_f32) {
+    const GoldenRun golden = golden_run();
+    const auto run = [&](std::pair<tensor::DType, tensor::DType> storage, std::uint64_t seed) {
+        TrainOptions options = options_for("");
+        options.rows_per_step = 8;  // all rows: the seed changes the rounding, and the order of sums
+        options.optimiser.moments = storage.first;
+        options.optimiser.gradients = storage.second;
+        options.seed = seed;
+        model::Parameters student = golden::load("smollm2");
+        return train(student, nullptr, golden.batches, options).value().curve;
+    };
+    const auto wide = run({tensor::DType::f32, tensor::DType::f32}, 1);
+    const auto narrow = run(GetParam(), 1);
+    const auto other = run(GetParam(), 2);
+    ASSERT_EQ(narrow.size(), wide.size());
+    // Rounding a gradient or a moment moves it by at most 2⁻⁷ of itself, and so an element's step by at most
+    // 3·2⁻⁷ at first order; the loss came down by steps, each of which is changed by no more than that share.
+    const double fall = wide.front().loss - wide.back().loss;
+    ASSERT_GT(fall, 0.02);
+    EXPECT_NEAR(narrow.back().loss, wide.back().loss, 3.0 / 128 * fall);
+    EXPECT_NE(narrow.back().loss, wide.back().loss);
+    EXPECT_NE(narrow.back().loss, other.back().loss);
+}
+
+TEST(Train, does_not_go_on_with_other_storage) {
+    const GoldenRun golden = golden_run();
+    TrainOptions options = options_for(scratch("storage"));
+    options.max_steps = 1;
+    model::Parameters student = golden::load("smollm2");
+    ASSERT_TRUE(train(student, nullptr, golden.batches, options));
+    for (const bool moments : {false, true}) {
+        TrainOptions other = options;
+        (moments ? other.optimiser.moments : other.optimiser.gradients) = tensor::DType::bf16;
+        model::Parameters again = golden::load("smollm2");
+        const auto refused = train(again, nullptr, golden.batches, other);
+        ASSERT_FALSE(refused);
+        EXPECT_NE(refused.error().message.find(moments ? "--moments f32" : "other settings"),
+                  std::string::npos)
+            << refused.error().message;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Train, Storage,
+                         ::testing::Values(std::pair(tensor::DType::bf16, tensor::DType::f32),
+                                           std::pair(tensor::DType::f32, tensor::DType::bf16),
+                                           std::pair(tensor::DType::bf16, tensor::DType::bf16)));
+
+// A step's gradients by way of on_layer(): of the same norm, and f32's memory is empty between layers.
+TEST(Trainee, keeps_the_gradients_of_layers_in_bf16) {
+    const GoldenRun golden = golden_run();
+    for (const bool recompute : {false, true}) {
+        std::array<double, 2> norms{};
+        for (const tensor::DType type : {tensor::DType::f32, tensor::DType::bf16}) {
+            model::Parameters student = golden::load("smollm2");
+            TraineeOptions kept;
+            kept.gradients = type;
+            const auto trainee = Trainee::make(student, kept).value();
+            const model::ParameterLayout& layout = trainee->layout();
+            const std::vector<std::int64_t> index = {0, 1};
+            const Batch batch = join_rows(golden.batches, index);
+            model::Transformer transformer(layout, static_cast<std::int64_t>(batch.tokens.size()),
+                                           {true, recompute});
+            const auto hidden = transformer.forward(trainee->view(), batch.token_batch());
+            const std::vector<float> d_hidden(hidden.size(), 1e-3F);
+            transformer.backward(trainee->view(), batch.token_batch(), d_hidden, trainee->gradients(),
+                                 trainee->on_layer());
+            if (type == tensor::DType::bf16) {
+                const std::int64_t end =
+                    layout.layers.back().down + layout.config.hidden_size * layout.config.intermediate_size;
+                for (std::int64_t i = layout.layers.front().qkv; i < end; ++i)
+                    ASSERT_EQ(trainee->gradients()[i], 0) << i;
+            }
+            norms[type == tensor::DType::bf16 ? 1 : 0] = trainee->step({}, 1e-4);
+            EXPECT_EQ(trainee->step({}, 1e-4), 0);  // they are zero after a step
+        }
+        // Each element moves by under 2⁻⁷ of itself, up or down: the square of the norm of n of one size by
+        // under 2·2⁻⁷/√n; there are thousands, some far larger than others.
+        EXPECT_NEAR(norms[1] / norms[0], 1, 1e-3);
+        EXPECT_NE(norms[1], norms[0]);
+    }
+}
+
+TEST(Trainee, refuses_by_name_what_bf16_gradients_do_not_go_with) {
+    model::Parameters student = golden::load("smollm2");
+    TraineeOptions options;
+    options.gradients = tensor::DType::bf16;
+    options.lora.rank = 4;
+    const auto adapters = Trainee::make(student, options);
+    ASSERT_FALSE(adapters);
+    EXPECT_NE(adapters.error().message.find("--lora-rank"), std::string::npos);
+    options.lora.rank = 0;
+    Meeting meeting(2);
+    ThreadRank world(meeting, 0);
+    options.world = &world;
+    const auto several = Trainee::make(student, options);
+    ASSERT_FALSE(several);
+    EXPECT_NE(several.error().message.find("2 processes"), std::string::npos);
+}
+
+TEST(TrainPlan, counts_gradients_and_moments_as_they_are_kept) {
+    const GoldenRun golden = golden_run();
+    const model::Parameters student = golden::load("smollm2");
+    TrainOptions options = options_for("");
+    const TrainPlan wide = plan_training(student.layout.config, nullptr, golden.batches, options);
+    options.optimiser.moments = tensor::DType::bf16;
+    const TrainPlan narrow = plan_training(student.layout.config, nullptr, golden.batches, options);
+    EXPECT_EQ(wide.memory.student.moments, 8 * student.layout.total);
+    EXPECT_EQ(narrow.memory.student.moments, 4 * student.layout.total);
+    EXPECT_EQ(wide.memory_bytes - narrow.memory_bytes, 4 * student.layout.total);
+    options.optimiser.gradients = tensor::DType::bf16;
+    const TrainPlan both = plan_training(student.layout.config, nullptr, golden.batches, options);
+    const auto& layers = student.layout.layers;
+    const std::int64_t of_layers = student.layout.matrices - layers.front().qkv;  // the head is tied
+    const std::int64_t of_one = layers[1].qkv - layers[0].qkv;
+    EXPECT_NEAR(static_cast<double>(narrow.memory_bytes - both.memory_bytes),
+                static_cast<double>(2 * of_layers - 4 * of_one), 256);
 }
 
 TEST(Train, bad_input_is_named) {
