@@ -15,6 +15,7 @@
 #include "cli/model_path.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
+#include "tensor/linear.h"
 #include "tensor/machine_rate.h"
 
 namespace retort::cli {
@@ -79,6 +80,7 @@ Result<BenchModel> BenchModel::load(const BenchModelOptions& options, std::int64
     for (std::int64_t i = 0; i < std::max<std::int64_t>(max_step_tokens, 4096); ++i) {
         bench.tokens_.push_back(static_cast<std::int32_t>(random.below(vocab)));
     }
+    tensor::set_activation_bits(options.activation_bits);
     bench.decoder_ = std::make_unique<generate::Decoder>(std::move(weights), page, capacity, max_step_tokens,
                                                          options.cache_type);
     return bench;
@@ -142,6 +144,7 @@ void add_bench_model(CLI::App& app, BenchModelOptions& model) {
     app.add_option("model", model.path, "a GGUF file, a Hugging Face folder, or a name under models/")
         ->required();
     add_cache_type_option(app, model.cache_type);
+    add_activations_option(app, model.activation_bits);
 }
 
 void add_bench_count(CLI::App& app, const char* name, std::int64_t& count, const char* meaning) {

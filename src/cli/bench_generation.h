@@ -29,6 +29,7 @@ Result<MachineLimit> measure_limit();
 struct BenchModelOptions {
     std::string path;
     tensor::DType cache_type = generate::EngineOptions{}.cache_type;
+    int activation_bits = generate::EngineOptions{}.activation_bits;
 };
 
 // A model that runs `sequences` random sequences of at most `capacity` tokens.

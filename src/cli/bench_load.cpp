@@ -23,6 +23,7 @@ struct BenchLoadOptions {
     std::int64_t prompt = 32;
     std::int64_t context = 2048;
     tensor::DType cache_type = generate::EngineOptions{}.cache_type;
+    int activation_bits = generate::EngineOptions{}.activation_bits;
     bool cold = false;
 };
 
@@ -75,6 +76,7 @@ Status run_bench_load(const BenchLoadOptions& options, const CommonOptions& comm
     engine.context_length = options.context;
     engine.max_sequences = 1;
     engine.cache_type = options.cache_type;
+    engine.activation_bits = options.activation_bits;
     RETORT_TRY(LoadedModel model, load_model(path.string(), engine));
     const double loaded = base::monotonic_seconds() - start;
     double first_token = 0;
@@ -144,6 +146,7 @@ void add_bench_load(Commands& commands, CLI::App& bench) {
         ->check(CLI::Range(std::int64_t{16}, std::int64_t{1} << 24U))
         ->capture_default_str();
     add_cache_type_option(app, options->cache_type);
+    add_activations_option(app, options->activation_bits);
     app.add_flag("--cold", options->cold, "ask the system to drop the file from its cache first");
     commands.add_json_option(app);
 }

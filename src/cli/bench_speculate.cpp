@@ -23,6 +23,7 @@ struct BenchSpeculateOptions {
     std::vector<double> temperatures = {0.0, 0.7};
     std::int64_t tokens = 128;
     int repeats = 1;
+    int activation_bits = generate::EngineOptions{}.activation_bits;
 };
 
 // Ordinary questions: what a draft guesses well or badly depends on the text.
@@ -125,6 +126,7 @@ Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions
 Status run_bench_speculate(const BenchSpeculateOptions& options, const CommonOptions& common) {
     generate::EngineOptions engine;
     engine.max_sequences = 1;
+    engine.activation_bits = options.activation_bits;
     engine.context_length = 2048;
     nlohmann::json rows = nlohmann::json::array();
     RETORT_TRY(const std::vector<Conversation> asked, conversations(options));
@@ -215,6 +217,7 @@ void add_bench_speculate(Commands& commands, CLI::App& bench) {
     app.add_option("--repeats", options->repeats, "of all questions, each with another seed")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    add_activations_option(app, options->activation_bits);
     commands.add_json_option(app);
 }
 

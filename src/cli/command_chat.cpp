@@ -27,6 +27,7 @@ struct ChatOptions {
     std::int64_t seed = -1;
     std::int64_t context = 0;
     tensor::DType cache_type = generate::EngineOptions{}.cache_type;
+    int activation_bits = generate::EngineOptions{}.activation_bits;
     bool hide_reasoning = false;
 };
 
@@ -240,6 +241,7 @@ Status run_chat(const ChatOptions& options, const CommonOptions& common) {
     engine.max_sequences = 1;
     engine.draft_tokens = options.draft_tokens;
     engine.cache_type = options.cache_type;
+    engine.activation_bits = options.activation_bits;
     RETORT_TRY(LoadedModel model, load_model(options.model, engine, options.draft));
     ChatSession session(model, settings);
     if (interactive) return converse(session, model.name, options.hide_reasoning, common.quiet);
@@ -271,6 +273,7 @@ void add_chat(Commands& commands) {
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
     add_cache_type_option(app, options->cache_type);
+    add_activations_option(app, options->activation_bits);
     app.add_option("--draft", options->draft,
                    "a small model of the same tokenizer that guesses tokens ahead: the same answers, sooner")
         ->type_name("MODEL");

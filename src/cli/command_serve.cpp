@@ -340,6 +340,7 @@ void add_serve(Commands& commands) {
         ->type_name("MIB")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24U));
     add_cache_type_option(app, options->engine.cache_type);
+    add_activations_option(app, options->engine.activation_bits);
     app.add_option("--max-waiting", options->server.max_waiting,
                    "requests that may wait; above it the answer is 503")
         ->type_name("N")

@@ -3,6 +3,7 @@
 #include "cli/model_path.h"
 #include "formats/json.h"
 #include "model/weights.h"
+#include "tensor/linear.h"
 
 namespace retort::cli {
 
@@ -71,6 +72,7 @@ Result<LoadedModel> load_model(std::string_view path_or_name, const generate::En
     if (!draft.empty()) {
         RETORT_TRY(draft_weights, load_draft(draft, model));
     }
+    tensor::set_activation_bits(options.activation_bits);
     RETORT_TRY(model.engine, generate::Engine::create(std::move(weights), options, std::move(draft_weights)));
     return model;
 }
@@ -84,6 +86,16 @@ void add_cache_type_option(CLI::App& app, tensor::DType& type) {
            "of the keys and values that are kept: bf16, or f32 in twice the memory")
         ->check(CLI::IsMember({"bf16", "f32"}))
         ->default_str(std::string(tensor::dtype_info(type).name));
+}
+
+void add_activations_option(CLI::App& app, int& bits) {
+    app.add_option_function<std::string>(
+           "--activations", [&bits](const std::string& name) { bits = name == "int16" ? 16 : 8; },
+           "with quantised weights: int8 where that is fine enough, or int16 throughout, slower and exact to "
+           "a "
+           "millionth")
+        ->check(CLI::IsMember({"int8", "int16"}))
+        ->default_str(bits == 16 ? "int16" : "int8");
 }
 
 Result<std::string> render_conversation(const text::TextModel& text, const api::ChatRequest& request) {

@@ -30,6 +30,8 @@ Result<LoadedModel> load_model(std::string_view path_or_name, const generate::En
 
 // --cache-type: of keys and values.
 void add_cache_type_option(CLI::App& app, tensor::DType& type);
+// --activations: where they meet block-quantised weights.
+void add_activations_option(CLI::App& app, int& bits);
 
 // The conversation as the model's own template writes it, ready for the answer.
 Result<std::string> render_conversation(const text::TextModel& text, const api::ChatRequest& request);

@@ -89,6 +89,9 @@ struct EngineOptions {
     std::int64_t cache_bytes = 0;     // 0: what max_sequences need, at most a quarter of memory
     // Of keys and values, f32 or bf16: bf16 takes half the memory, and rounds them.
     tensor::DType cache_type = tensor::DType::bf16;
+    // Of activations that meet block-quantised weights, 8 or 16 (tensor/linear.h). Of the whole program: who
+    // makes the engine hands it to tensor::set_activation_bits().
+    int activation_bits = 8;
     std::int64_t prefill_chunk = 256;  // prompt tokens a step, so that decoding others is not held up
     // With a draft model: tokens that it proposes a step, at most. Where more requests than draft_sequences
     // run, a machine has enough to do without it: those whose answer does not depend on it (greedy, or

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <vector>
 
 #include "base/parallel.h"
@@ -16,6 +17,8 @@
 namespace retort::tensor {
 
 namespace {
+
+std::atomic<int> bits = 16;
 
 constexpr std::int64_t unit = packed_rows;  // rows that are not divided between threads
 static_assert(pair_rows == unit);
@@ -103,6 +106,14 @@ void pack_all(const float* x, std::int64_t x_stride, std::int64_t tokens, std::i
 
 }  // namespace
 
+void set_activation_bits(int new_bits) {
+    bits = new_bits;
+}
+
+int activation_bits() {
+    return bits.load(std::memory_order_relaxed);
+}
+
 LinearWeight::LinearWeight() = default;
 LinearWeight::LinearWeight(LinearWeight&&) noexcept = default;
 LinearWeight& LinearWeight::operator=(LinearWeight&&) noexcept = default;
@@ -145,6 +156,7 @@ void linear(std::span<const LinearTask> tasks, const float* x, std::int64_t x_st
     thread_local PackedActivations packed;
     thread_local PairActivations pairs;
     const std::int64_t cols = tasks.front().weight->cols();
+    packed.all_wide = activation_bits() != 8;
     if (any_packed) pack_all(x, x_stride, tokens, cols, packed, pack_activations);
     if (any_pairs) pack_all(x, x_stride, tokens, cols, pairs, pack_pair_activations);
     const Activations activations{x, x_stride, tokens, &packed, &pairs};

@@ -1,8 +1,9 @@
 // Linear layers of a model that runs: y = x·Wᵀ with W in the format of the model file, y in f32, sums in f32.
 // Block-quantised weights are repacked once and meet activations rounded to 16 bits, which is some hundred
-// times finer than the weights' own rounding. Plain weights (f32, f16, bf16) are read where they lie and meet
-// f32 activations; but on machines with bf16 products f16 and bf16 ones are repacked as bf16 and meet
-// activations rounded to bf16. Training's products are tensor/gemm.h.
+// times finer than the weights' own rounding, or to 8 where set_activation_bits() says so. Plain weights
+// (f32, f16, bf16) are read where they lie and meet f32 activations; but on machines with bf16 products f16
+// and bf16 ones are repacked as bf16 and meet activations rounded to bf16. Training's products are
+// tensor/gemm.h.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,11 @@ namespace retort::tensor {
 
 struct PackedMatrix;
 struct PairMatrix;
+
+// Bits of the whole numbers that activations are rounded to where they meet block-quantised weights: 16, or 8
+// but for runs of 32 that are far larger than the others. Of the whole program, from the next product on.
+void set_activation_bits(int bits);
+int activation_bits();
 
 // A weight matrix ready for products. Unless repacked it stays a view, whose memory must outlive the
 // object: needs_source() says so.

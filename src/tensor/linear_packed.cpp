@@ -219,11 +219,33 @@ void PackedActivations::reserve(std::int64_t new_tokens, std::int64_t new_cols) 
     codes.resize(count);
     high.resize(count);
     low.resize(count);
+    wide.resize(count / 32);
     scales.resize(count / 32);
     sums32.resize(count / 32);
     values32.resize(count / 32);
     sums16.resize(count / 16);
     values16.resize(count / 16);
+    if (tokens < tiled_from) return;
+    const auto all = static_cast<std::size_t>((tokens + tile_tokens - 1) / tile_tokens * tile_tokens * cols);
+    tiles.high.resize(all / 4);
+    tiles.low.resize(all / 4);
+    tiles.wide.resize(all / 32);
+    tiles.scales.resize(all / 32);
+    tiles.sums32.resize(all / 32);
+    tiles.values32.resize(all / 32);
+    tiles.sums16.resize(all / 16);
+    tiles.values16.resize(all / 16);
+}
+
+void mark_wide_runs(PackedActivations& to, std::int64_t token) {
+    const std::int64_t runs = to.cols / 32;
+    const float* largest = to.scales.data() + token * runs;
+    std::uint8_t* wide = to.wide.data() + token * runs;
+    constexpr float most = 2;
+    float squares = 0;
+    for (std::int64_t r = 0; r < runs; ++r) squares += largest[r] * largest[r];
+    const float bound = most * squares / static_cast<float>(runs);
+    for (std::int64_t r = 0; r < runs; ++r) wide[r] = to.all_wide || largest[r] * largest[r] > bound ? 1 : 0;
 }
 
 }  // namespace retort::tensor

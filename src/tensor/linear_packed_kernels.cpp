@@ -233,24 +233,28 @@ void PackActivations(const float* x, std::int64_t x_stride, std::int64_t first, 
     for (std::int64_t i = first * runs; i < last * runs; ++i) {
         const float* from = x + i / runs * x_stride + i % runs * 32;
         VF largest = hn::Zero(d);
+        for (int v = 0; v < 32; v += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(d, from + v)));
+        to.scales[static_cast<std::size_t>(i)] = hn::GetLane(hn::MaxOfLanes(d, largest));
+    }
+    for (std::int64_t token = first; token < last; ++token) mark_wide_runs(to, token);
+    for (std::int64_t i = first * runs; i < last * runs; ++i) {
+        const float* from = x + i / runs * x_stride + i % runs * 32;
         VF poison = hn::Zero(d);  // 0·x is 0 unless x is infinite or no number; maxima would lose the latter
-        for (int v = 0; v < 32; v += lanes) {
-            const VF value = hn::LoadU(d, from + v);
-            largest = hn::Max(largest, hn::Abs(value));
-            poison = hn::MulAdd(value, hn::Zero(d), poison);
-        }
-        const float peak = hn::GetLane(hn::MaxOfLanes(d, largest));
+        for (int v = 0; v < 32; v += lanes) poison = hn::MulAdd(hn::LoadU(d, from + v), hn::Zero(d), poison);
+        const float peak = to.scales[static_cast<std::size_t>(i)];
         const bool finite = hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
+        const bool wide = to.wide[static_cast<std::size_t>(i)] != 0;
         const float scale = finite ? peak / 32512.0F : std::numeric_limits<float>::quiet_NaN();
         // A run too small for its inverse to be finite is as good as zero.
         const float inverse = finite && peak > 1e-30F ? 32512.0F / peak : 0.0F;
-        const VF factor = hn::Set(d, inverse);
+        const VF factor = hn::Set(d, wide ? inverse : inverse / 256);
         alignas(64) std::int32_t whole[32];
         std::int32_t sums[2] = {};
         for (int half = 0; half < 2; ++half) {
             VI32 sum = hn::Zero(d32);
             for (int v = half * 16; v < half * 16 + 16; v += lanes) {
-                const VI32 code = hn::NearestInt(hn::Mul(hn::LoadU(d, from + v), factor));
+                VI32 code = hn::NearestInt(hn::Mul(hn::LoadU(d, from + v), factor));
+                if (!wide) code = hn::ShiftLeft<8>(code);
                 hn::StoreU(code, d32, whole + v);
                 const VI32 high = hn::ShiftRight<8>(hn::Add(code, hn::Set(d32, 128)));
                 hn::StoreU(hn::DemoteTo(d8, high), d8, to.high.data() + i * 32 + v);

@@ -85,8 +85,15 @@ inline __m512i broadcast(const void* from) {
     return _mm512_set1_epi32(word);
 }
 
-// Few tokens: weights straight from memory, an activation's two bytes each by a dot product of bytes. Groups
-// of 16 rows, kTokens tokens from `token` on.
+// Whether any of four neighbours in a tile has a low byte in a run.
+inline bool any_wide(const std::uint8_t* wide) {
+    std::uint32_t four = 0;
+    std::memcpy(&four, wide, sizeof four);
+    return four != 0;
+}
+
+// Few tokens: weights straight from memory, an activation's bytes each by a dot product of bytes. Groups of
+// 16 rows, kTokens tokens from `token` on.
 template <PackedFormat kFormat, int kTokens>
 inline void direct_tile(const std::uint8_t* unit, const PackedActivations& x, std::int64_t token, float* out,
                         std::int64_t out_stride) {
@@ -96,6 +103,7 @@ inline void direct_tile(const std::uint8_t* unit, const PackedActivations& x, st
     const std::int64_t block_stride = x.cols / kFormat.block;
     const std::int8_t* x_high = x.high.data() + token * x.cols;
     const std::int8_t* x_low = x.low.data() + token * x.cols;
+    const std::uint8_t* x_wide = x.wide.data() + token * runs;
     const float* x_scale = x.scales.data() + token * runs;
     const float* x_value = (blocks == 1 ? x.values32 : x.values16).data() + token * block_stride;
     const std::int32_t* x_sum = (blocks == 1 ? x.sums32 : x.sums16).data() + token * block_stride;
@@ -108,32 +116,33 @@ inline void direct_tile(const std::uint8_t* unit, const PackedActivations& x, st
             _mm_prefetch(reinterpret_cast<const char*>(run + 2048), _MM_HINT_T0);
 #pragma GCC unroll 2
             for (int b = 0; b < blocks; ++b) {
-                __m512i high[kTokens];
-                __m512i low[kTokens];
+                __m512i sum[kTokens];
 #pragma GCC unroll 4
-                for (int t = 0; t < kTokens; ++t) {
-                    high[t] = _mm512_setzero_si512();
-                    low[t] =
-                        kFormat.excess != 0
-                            ? _mm512_set1_epi32(-kFormat.excess * x_sum[t * block_stride + r * blocks + b])
-                            : _mm512_setzero_si512();
-                }
+                for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_setzero_si512();
+                const auto add_bytes = [&](const std::int8_t* x_bytes) {
 #pragma GCC unroll 8
-                for (int q = b * quads; q < (b + 1) * quads; ++q) {
-                    const __m512i codes = load_quad<kFormat>(run, q);
+                    for (int q = b * quads; q < (b + 1) * quads; ++q) {
+                        const __m512i codes = load_quad<kFormat>(run, q);
 #pragma GCC unroll 4
-                    for (int t = 0; t < kTokens; ++t) {
-                        const std::int64_t at = t * x.cols + r * 32 + q * 4;
-                        high[t] = _mm512_dpbusd_epi32(high[t], codes, broadcast(x_high + at));
-                        low[t] = _mm512_dpbusd_epi32(low[t], codes, broadcast(x_low + at));
+                        for (int t = 0; t < kTokens; ++t) {
+                            const std::int8_t* at = x_bytes + t * x.cols + r * 32 + q * 4;
+                            sum[t] = _mm512_dpbusd_epi32(sum[t], codes, broadcast(at));
+                        }
                     }
-                }
+                };
+                add_bytes(x_high);
+#pragma GCC unroll 4
+                for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_slli_epi32(sum[t], 8);
+                if ((x_wide[r] | (kTokens > 1 ? x_wide[runs + r] : 0)) != 0) add_bytes(x_low);
                 const __m512 scale = load_scale<kFormat>(unit, within, b);
 #pragma GCC unroll 4
                 for (int t = 0; t < kTokens; ++t) {
-                    const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(high[t], 8), low[t]);
+                    if constexpr (kFormat.excess != 0) {
+                        const std::int32_t x_total = x_sum[t * block_stride + r * blocks + b];
+                        sum[t] = _mm512_sub_epi32(sum[t], _mm512_set1_epi32(kFormat.excess * x_total));
+                    }
                     const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x_scale[t * runs + r]));
-                    total[t] = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(sum), total[t]);
+                    total[t] = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(sum[t]), total[t]);
                 }
                 if constexpr (kFormat.has_minimum) {
                     const __m512 minimum = load_minimum<kFormat>(unit, within, b);
@@ -150,10 +159,10 @@ inline void direct_tile(const std::uint8_t* unit, const PackedActivations& x, st
     for (int t = 0; t < kTokens; ++t) _mm512_storeu_ps(out + t * out_stride, total[t]);
 }
 
-// Many tokens: a group is taken apart once, into 16-bit codes and f32 scales, and stays in the cache while
-// the tokens pass. A run is 16 lines of 16 rows × 2 columns, in the order of PackedActivations::codes.
+// Many tokens: a group is taken apart once, into bytes of codes and f32 scales, and stays in the cache while
+// the tokens pass. A run is 8 lines of 16 rows × 4 columns.
 struct Panel {
-    std::vector<std::int16_t> codes;
+    std::vector<std::uint8_t> codes;
     std::vector<float> scales;    // (blocks, 16)
     std::vector<float> minimums;  // the same
 };
@@ -164,25 +173,14 @@ void unpack_group(const std::uint8_t* unit, std::int64_t cols, Panel& panel) {
     panel.codes.resize(static_cast<std::size_t>(cols * packed_rows));
     panel.scales.resize(static_cast<std::size_t>(cols / kFormat.block * packed_rows));
     if (kFormat.has_minimum) panel.minimums.resize(panel.scales.size());
-    std::int16_t* to = panel.codes.data();
+    std::uint8_t* to = panel.codes.data();
     float* scales = panel.scales.data();
     float* minimums = panel.minimums.data();
-    const __m512i excess = _mm512_set1_epi16(static_cast<short>(kFormat.excess));
     for (std::int64_t r = 0; r < cols / 32;) {
         for (std::int64_t within = 0; within < kFormat.unit_runs(); ++within, ++r) {
             const std::uint8_t* run = unit + kFormat.factor_bytes() + within * kFormat.code_bytes();
 #pragma GCC unroll 8
-            for (int q = 0; q < 8; ++q, to += 64) {
-                const __m512i codes = load_quad<kFormat>(run, q);
-                __m512i even = _mm512_and_si512(codes, _mm512_set1_epi16(255));
-                __m512i odd = _mm512_srli_epi16(codes, 8);
-                if constexpr (kFormat.excess != 0) {
-                    even = _mm512_sub_epi16(even, excess);
-                    odd = _mm512_sub_epi16(odd, excess);
-                }
-                _mm512_storeu_si512(to, even);
-                _mm512_storeu_si512(to + 32, odd);
-            }
+            for (int q = 0; q < 8; ++q, to += 64) _mm512_storeu_si512(to, load_quad<kFormat>(run, q));
             for (int b = 0; b < blocks; ++b, scales += packed_rows) {
                 _mm512_storeu_ps(scales, load_scale<kFormat>(unit, within, b));
                 if constexpr (kFormat.has_minimum) {
@@ -195,57 +193,82 @@ void unpack_group(const std::uint8_t* unit, std::int64_t cols, Panel& panel) {
     }
 }
 
-template <int kBlocks, bool kMinimum, int kTokens>
+template <int kBlocks, bool kMinimum, int kExcess, int kTokens>
 inline void panel_tile(const Panel& panel, const PackedActivations& x, std::int64_t token, float* out,
                        std::int64_t out_stride) {
-    constexpr int lines = 16 / kBlocks;
+    constexpr int quads = 8 / kBlocks;
+    constexpr std::int64_t width = PackedActivations::tile_tokens;
     const std::int64_t runs = x.cols / 32;
-    const std::int64_t value_stride = runs * kBlocks;
-    const std::int16_t* codes = panel.codes.data();
+    const std::int64_t tile = token / width * width * runs;
+    const std::int64_t lane = token % width;
+    const std::uint8_t* codes = panel.codes.data();
     const float* scales = panel.scales.data();
     const float* minimums = panel.minimums.data();
-    const std::int16_t* x_codes = x.codes.data() + token * x.cols;
-    const float* x_scale = x.scales.data() + token * runs;
-    const float* x_value = (kBlocks == 1 ? x.values32 : x.values16).data() + token * value_stride;
+    const std::int32_t* x_high = x.tiles.high.data() + tile * 8 + lane;
+    const std::int32_t* x_low = x.tiles.low.data() + tile * 8 + lane;
+    const std::uint8_t* x_wide = x.tiles.wide.data() + tile + lane;
+    const float* x_scale = x.tiles.scales.data() + tile + lane;
+    const float* x_value =
+        (kBlocks == 1 ? x.tiles.values32 : x.tiles.values16).data() + tile * kBlocks + lane;
+    const std::int32_t* x_sum =
+        (kBlocks == 1 ? x.tiles.sums32 : x.tiles.sums16).data() + tile * kBlocks + lane;
 
     __m512 total[kTokens];
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) total[t] = _mm512_setzero_ps();
-    for (std::int64_t r = 0; r < runs; ++r) {
-        for (int b = 0; b < kBlocks; ++b, scales += packed_rows) {
+    for (std::int64_t r = 0; r < runs; ++r, x_wide += width, x_scale += width) {
+        for (int b = 0; b < kBlocks; ++b) {
             __m512i sum[kTokens];
 #pragma GCC unroll 16
             for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-            for (int line = 0; line < lines; ++line, codes += 32, x_codes += 2) {
-                const __m512i w = _mm512_loadu_si512(codes);
+            const auto add_bytes = [&]<int kFrom, int kTo>(const std::int32_t* x_bytes) {
+#pragma GCC unroll 8
+                for (int q = 0; q < quads; ++q) {
+                    const __m512i w = _mm512_loadu_si512(codes + 64 * q);
 #pragma GCC unroll 16
-                for (int t = 0; t < kTokens; ++t) {
-                    sum[t] = _mm512_dpwssd_epi32(sum[t], w, broadcast(x_codes + t * x.cols));
+                    for (int t = kFrom; t < kTo; ++t)
+                        sum[t] = _mm512_dpbusd_epi32(sum[t], w, _mm512_set1_epi32(x_bytes[q * width + t]));
                 }
+            };
+            add_bytes.template operator()<0, kTokens>(x_high);
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_slli_epi32(sum[t], 8);
+            // Few tokens at a time: among many there is nearly always one that is wide.
+            if constexpr (kTokens == 1) {
+                if (*x_wide != 0) add_bytes.template operator()<0, 1>(x_low);
+            } else {
+                if (any_wide(x_wide)) add_bytes.template operator()<0, 4>(x_low);
+                if constexpr (kTokens >= 8)
+                    if (any_wide(x_wide + 4)) add_bytes.template operator()<4, 8>(x_low);
+                if constexpr (kTokens >= 12)
+                    if (any_wide(x_wide + 8)) add_bytes.template operator()<8, 12>(x_low);
             }
             const __m512 scale = _mm512_loadu_ps(scales);
 #pragma GCC unroll 16
             for (int t = 0; t < kTokens; ++t) {
-                const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x_scale[t * runs + r]));
+                if constexpr (kExcess != 0)
+                    sum[t] = _mm512_sub_epi32(sum[t], _mm512_set1_epi32(kExcess * x_sum[t]));
+                const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x_scale[t]));
                 total[t] = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(sum[t]), total[t]);
             }
             if constexpr (kMinimum) {
                 const __m512 minimum = _mm512_loadu_ps(minimums);
                 minimums += packed_rows;
 #pragma GCC unroll 16
-                for (int t = 0; t < kTokens; ++t) {
-                    const __m512 value = _mm512_set1_ps(x_value[t * value_stride + r * kBlocks + b]);
-                    total[t] = _mm512_fmadd_ps(minimum, value, total[t]);
-                }
+                for (int t = 0; t < kTokens; ++t)
+                    total[t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x_value[t]), total[t]);
             }
+            codes += 64 * quads;
+            scales += packed_rows;
+            x_high += quads * width;
+            x_low += quads * width;
+            x_sum += width;
+            x_value += width;
         }
     }
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) _mm512_storeu_ps(out + t * out_stride, total[t]);
 }
-
-constexpr std::int64_t panel_tokens = 6;  // from so many on, taking a group apart pays
 
 template <PackedFormat kFormat>
 void products(const PackedMatrix& matrix, std::int64_t first, std::int64_t last, const PackedActivations& x,
@@ -257,21 +280,22 @@ void products(const PackedMatrix& matrix, std::int64_t first, std::int64_t last,
         const std::uint8_t* data = matrix.data.data() + group * matrix.group_bytes();
         const std::int64_t tokens = x.tokens;
         std::int64_t t = 0;
-        if (tokens >= panel_tokens) {
+        if (tokens >= PackedActivations::tiled_from) {
             unpack_group<kFormat>(data, x.cols, panel);
             for (; t + 12 <= tokens; t += 12) {
-                panel_tile<blocks, minimum, 12>(panel, x, t, out + t * out_stride, out_stride);
+                panel_tile<blocks, minimum, kFormat.excess, 12>(panel, x, t, out + t * out_stride,
+                                                                out_stride);
             }
             if (t + 8 <= tokens) {
-                panel_tile<blocks, minimum, 8>(panel, x, t, out + t * out_stride, out_stride);
+                panel_tile<blocks, minimum, kFormat.excess, 8>(panel, x, t, out + t * out_stride, out_stride);
                 t += 8;
             }
             if (t + 4 <= tokens) {
-                panel_tile<blocks, minimum, 4>(panel, x, t, out + t * out_stride, out_stride);
+                panel_tile<blocks, minimum, kFormat.excess, 4>(panel, x, t, out + t * out_stride, out_stride);
                 t += 4;
             }
             for (; t < tokens; ++t) {
-                panel_tile<blocks, minimum, 1>(panel, x, t, out + t * out_stride, out_stride);
+                panel_tile<blocks, minimum, kFormat.excess, 1>(panel, x, t, out + t * out_stride, out_stride);
             }
             continue;
         }
@@ -279,6 +303,106 @@ void products(const PackedMatrix& matrix, std::int64_t first, std::int64_t last,
             direct_tile<kFormat, 2>(data, x, t, out + t * out_stride, out_stride);
         }
         if (t < tokens) direct_tile<kFormat, 1>(data, x, t, out + t * out_stride, out_stride);
+    }
+}
+
+// Where a run of a token is put: its bytes four columns at a time, `stride` apart, and one number each of the
+// rest.
+struct RunPlace {
+    std::int32_t* high;
+    std::int32_t* low;
+    std::uint8_t* wide;
+    float* scale;
+    std::int32_t* sum32;
+    std::int32_t* sum16;
+    float* value32;
+    float* value16;
+    std::int64_t stride;
+
+    void next() {
+        high += 8 * stride;
+        low += 8 * stride;
+        wide += stride;
+        scale += stride;
+        sum32 += stride;
+        sum16 += 2 * stride;
+        value32 += stride;
+        value16 += 2 * stride;
+    }
+};
+
+RunPlace first_place(PackedActivations& to, std::int64_t token) {
+    const std::int64_t runs = to.cols / 32;
+    if (to.tokens < PackedActivations::tiled_from) {
+        const std::int64_t at = token * runs;
+        return {reinterpret_cast<std::int32_t*>(to.high.data() + at * 32),
+                reinterpret_cast<std::int32_t*>(to.low.data() + at * 32),
+                to.wide.data() + at,
+                to.scales.data() + at,
+                to.sums32.data() + at,
+                to.sums16.data() + 2 * at,
+                to.values32.data() + at,
+                to.values16.data() + 2 * at,
+                1};
+    }
+    constexpr std::int64_t width = PackedActivations::tile_tokens;
+    const std::int64_t tile = token / width * width * runs;
+    const std::int64_t lane = token % width;
+    PackedActivations::Tiles& tiles = to.tiles;
+    return {tiles.high.data() + 8 * tile + lane,
+            tiles.low.data() + 8 * tile + lane,
+            tiles.wide.data() + tile + lane,
+            tiles.scales.data() + tile + lane,
+            tiles.sums32.data() + tile + lane,
+            tiles.sums16.data() + 2 * tile + lane,
+            tiles.values32.data() + tile + lane,
+            tiles.values16.data() + 2 * tile + lane,
+            width};
+}
+
+// Four times four bytes, the i-th at to[i·stride].
+inline void store_quads(std::int32_t* to, std::int64_t stride, __m128i bytes) {
+    to[0] = _mm_extract_epi32(bytes, 0);
+    to[stride] = _mm_extract_epi32(bytes, 1);
+    to[2 * stride] = _mm_extract_epi32(bytes, 2);
+    to[3 * stride] = _mm_extract_epi32(bytes, 3);
+}
+
+// A token whose runs' largest values stand in to.scales, and whose wide runs are marked.
+void pack_token(const float* from, std::int64_t token, PackedActivations& to) {
+    const std::int64_t runs = to.cols / 32;
+    const __m512 zero = _mm512_setzero_ps();
+    RunPlace place = first_place(to, token);
+    for (std::int64_t r = 0; r < runs; ++r, from += 32, place.next()) {
+        const __m512 value[2] = {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16)};
+        const float peak = to.scales[static_cast<std::size_t>(token * runs + r)];
+        // 0·x is 0 unless x is infinite or no number; the maximum would lose the latter.
+        const __m512 poison = _mm512_fmadd_ps(value[1], zero, _mm512_mul_ps(value[0], zero));
+        const bool finite = _mm512_cmp_ps_mask(poison, zero, _CMP_EQ_OQ) == 0xffff;
+        const std::uint8_t wide = to.wide[static_cast<std::size_t>(token * runs + r)];
+        const float scale = finite ? peak / 32512.0F : std::numeric_limits<float>::quiet_NaN();
+        // A run too small for its inverse to be finite is as good as zero.
+        const float inverse = finite && peak > 1e-30F ? 32512.0F / peak : 0.0F;
+        const __m512 factor = _mm512_set1_ps(wide != 0 ? inverse : inverse / 256);
+        std::int32_t sums[2];
+        for (int half = 0; half < 2; ++half) {
+            __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(value[half], factor));
+            if (wide == 0) code = _mm512_slli_epi32(code, 8);
+            // The low byte with its sign is what the rounded high byte leaves.
+            const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(code, _mm512_set1_epi32(128)), 8);
+            const std::int64_t quads = 4 * half * place.stride;
+            store_quads(place.high + quads, place.stride, _mm512_cvtepi32_epi8(high));
+            store_quads(place.low + quads, place.stride, _mm512_cvtepi32_epi8(code));
+            sums[half] = _mm512_reduce_add_epi32(code);
+        }
+        *place.wide = wide;
+        *place.scale = scale;
+        *place.sum32 = sums[0] + sums[1];
+        *place.value32 = scale * static_cast<float>(sums[0] + sums[1]);
+        place.sum16[0] = sums[0];
+        place.sum16[place.stride] = sums[1];
+        place.value16[0] = scale * static_cast<float>(sums[0]);
+        place.value16[place.stride] = scale * static_cast<float>(sums[1]);
     }
 }
 
@@ -303,38 +427,15 @@ void packed_products_vnni(const PackedMatrix& matrix, std::int64_t first, std::i
 void pack_activations_vnni(const float* x, std::int64_t x_stride, std::int64_t first, std::int64_t last,
                            PackedActivations& to) {
     const std::int64_t runs = to.cols / 32;
-    const __m512 zero = _mm512_setzero_ps();
-    for (std::int64_t i = first * runs; i < last * runs; ++i) {
-        const float* from = x + i / runs * x_stride + i % runs * 32;
-        const __m512 value[2] = {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16)};
-        const float peak =
-            _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(value[0]), _mm512_abs_ps(value[1])));
-        // 0·x is 0 unless x is infinite or no number; the maximum would lose the latter.
-        const __m512 poison = _mm512_fmadd_ps(value[1], zero, _mm512_mul_ps(value[0], zero));
-        const bool finite = _mm512_cmp_ps_mask(poison, zero, _CMP_EQ_OQ) == 0xffff;
-        const float scale = finite ? peak / 32512.0F : std::numeric_limits<float>::quiet_NaN();
-        // A run too small for its inverse to be finite is as good as zero.
-        const __m512 factor = _mm512_set1_ps(finite && peak > 1e-30F ? 32512.0F / peak : 0.0F);
-        std::int32_t sums[2];
-        for (int half = 0; half < 2; ++half) {
-            const std::int64_t at = i * 32 + half * 16;
-            const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(value[half], factor));
-            // The low byte with its sign is what the rounded high byte leaves.
-            const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(code, _mm512_set1_epi32(128)), 8);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to.high.data() + at), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to.low.data() + at), _mm512_cvtepi32_epi8(code));
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.codes.data() + at),
-                                _mm512_cvtepi32_epi16(_mm512_shuffle_epi32(code, _MM_PERM_DBCA)));
-            sums[half] = _mm512_reduce_add_epi32(code);
+    for (std::int64_t token = first; token < last; ++token) {
+        const float* from = x + token * x_stride;
+        for (std::int64_t r = 0; r < runs; ++r) {
+            to.scales[static_cast<std::size_t>(token * runs + r)] =
+                _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(from + 32 * r)),
+                                                   _mm512_abs_ps(_mm512_loadu_ps(from + 32 * r + 16))));
         }
-        const auto at = static_cast<std::size_t>(i);
-        to.scales[at] = scale;
-        to.sums32[at] = sums[0] + sums[1];
-        to.values32[at] = scale * static_cast<float>(sums[0] + sums[1]);
-        for (std::size_t half = 0; half < 2; ++half) {
-            to.sums16[2 * at + half] = sums[half];
-            to.values16[2 * at + half] = scale * static_cast<float>(sums[half]);
-        }
+        mark_wide_runs(to, token);
+        pack_token(from, token, to);
     }
 }
 

@@ -25,6 +25,7 @@
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "tensor/gemm.h"
+#include "tensor/linear.h"
 #include "tensor/quantised.h"
 
 namespace retort::generate {
@@ -196,26 +197,43 @@ TEST_F(TeacherLogits, and_greedy_continuations_of_the_decoder_are_those_of_trans
 
 TEST_F(TeacherLogits, of_quantised_weights_used_directly_are_those_of_the_dequantised) {
     const model::Weights reference = model::dequantised(*weights_);
-    double sum = 0;
-    double worst = 0;
-    std::int64_t rows = 0;
-    for (int prompt = 0; prompt < prompt_count; ++prompt) {
-        const auto tokens = values<std::int32_t>("prompt", prompt);
-        const auto count = static_cast<std::int64_t>(tokens.size());
-        OneSequence exact(reference, count);
-        OneSequence direct(*weights_, count);
-        const auto p = exact.step(tokens, count);
-        const auto q = direct.step(tokens, count);
-        for (std::int64_t t = 0; t < count; ++t) {
-            const double divergence = kl(p.data() + t * vocab_, q.data() + t * vocab_);
-            worst = std::max(worst, divergence);
-            sum += divergence;
-            ++rows;
+    for (const int bits : {16, 8}) {
+        tensor::set_activation_bits(bits);
+        double sum = 0;
+        double worst = 0;
+        double exact_nll = 0;
+        double nll = 0;
+        std::int64_t rows = 0;
+        for (int prompt = 0; prompt < prompt_count; ++prompt) {
+            const auto tokens = values<std::int32_t>("prompt", prompt);
+            const auto count = static_cast<std::int64_t>(tokens.size());
+            OneSequence exact(reference, count);
+            OneSequence direct(*weights_, count);
+            const auto p = exact.step(tokens, count);
+            const auto q = direct.step(tokens, count);
+            for (std::int64_t t = 0; t < count; ++t) {
+                const double divergence = kl(p.data() + t * vocab_, q.data() + t * vocab_);
+                worst = std::max(worst, divergence);
+                sum += divergence;
+                ++rows;
+                if (t + 1 == count) continue;
+                const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+                const float* p_row = p.data() + t * vocab_;
+                const float* q_row = q.data() + t * vocab_;
+                exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
+                nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
+            }
         }
+        EXPECT_LE(sum / static_cast<double>(rows), bits == 16 ? kl_bound : 1e-3);
+        EXPECT_NEAR(nll / exact_nll, 1.0, bits == 16 ? 1e-4 : 0.005);
+        std::printf(
+            "quantised weights, activations of %d bits: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f "
+            "of %.5f\n",
+            bits, sum / static_cast<double>(rows), worst, static_cast<long>(rows),
+            nll / static_cast<double>(rows - prompt_count),
+            exact_nll / static_cast<double>(rows - prompt_count));
     }
-    EXPECT_LE(sum / static_cast<double>(rows), kl_bound);
-    std::printf("KL of the quantised weights used directly: mean %.2e, largest %.2e of %ld tokens\n",
-                sum / static_cast<double>(rows), worst, static_cast<long>(rows));
+    tensor::set_activation_bits(16);
 }
 
 // The reference's matrices rounded to a 16-bit format: what a file of that type holds.
