@@ -309,6 +309,44 @@ std::string_view evidence_name(std::size_t kind) {
     return kind < evidence_kinds ? names[kind] : "";
 }
 
+std::vector<std::uint32_t> members_that_belong(std::span<const AccountState> accounts, const PastUse& past,
+                                               const Cluster& cluster, const LinkOptions& options) {
+    if (cluster.scaffold.empty()) return cluster.members;
+    std::vector<std::uint32_t> scaffold = cluster.scaffold;
+    std::sort(scaffold.begin(), scaffold.end());
+    std::vector<double> weights;
+    using Traits = std::array<std::uint64_t, 4>;
+    const auto traits_of = [&](std::uint32_t i) {
+        const AccountState& account = accounts[i];
+        return Traits{account.window.parameters, account.client, account.payment, account.address};
+    };
+    std::array<std::map<std::uint64_t, std::size_t>, 4> holders;  // of each trait's values
+    for (const std::uint32_t i : cluster.members) {
+        double weight = 0;
+        for (const std::uint32_t token : link_tokens(accounts[i].window))
+            if (std::binary_search(scaffold.begin(), scaffold.end(), token)) weight += weight_of(past, token);
+        weights.push_back(weight);
+        const Traits traits = traits_of(i);
+        for (std::size_t k = 0; k < traits.size(); ++k)
+            if (traits[k] != 0) ++holders[k][traits[k]];
+    }
+    std::vector<double> sorted = weights;
+    const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+    std::nth_element(sorted.begin(), middle, sorted.end());
+    const double near = std::max(options.weight, *middle / 3);
+    // A cluster of two or three accounts is a bond itself.
+    const std::size_t others = std::min(options.bond, cluster.members.size()) - 1;
+    std::vector<std::uint32_t> out;
+    for (std::size_t m = 0; m < weights.size(); ++m) {
+        const Traits traits = traits_of(cluster.members[m]);
+        std::size_t shared = 0;
+        for (std::size_t k = 0; k < traits.size(); ++k)
+            if (traits[k] != 0 && holders[k][traits[k]] > others) ++shared;
+        if (shared >= (weights[m] >= near ? 1U : 2U)) out.push_back(cluster.members[m]);
+    }
+    return out;
+}
+
 std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
                                    const TokenCounts& counts, const ClusterOptions& options) {
     Scorer scorer(accounts, past, options);

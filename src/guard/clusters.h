@@ -48,6 +48,14 @@ struct ClusterOptions {
     std::uint64_t seed = 0;
 };
 
+// The members that a verdict on the cluster is about. What links two accounts may be chance, and a chain of
+// chances leads from a campaign to honest users. So a member must share something that no prompt carries
+// (parameters, client, payment, address) with `bond` members, itself among them: one such trait where what it
+// has of the cluster's scaffold weighs as much as a link and a third of what the middle member's weighs, else
+// two. Without a scaffold all belong.
+std::vector<std::uint32_t> members_that_belong(std::span<const AccountState> accounts, const PastUse& past,
+                                               const Cluster& cluster, const LinkOptions& options);
+
 // All clusters of two accounts and more, the highest score first. Deterministic.
 std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
                                    const TokenCounts& counts, const ClusterOptions& options);

@@ -165,7 +165,8 @@ void Guard::judge_clusters(const std::function<void(Verdict)>& on_verdict) {
             verdict.reason = "no independent evidence";
         }
         if (verdict.level == Level::none) continue;
-        for (const std::uint32_t member : cluster.members) {
+        for (const std::uint32_t member :
+             members_that_belong(accounts_, past_, cluster, options_.clusters.links)) {
             AccountState& account = accounts_[member];
             if (account.level >= static_cast<std::uint8_t>(verdict.level) || allowed_.contains(account.id))
                 continue;

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <numeric>
+#include <set>
 #include <thread>
+#include <utility>
 
 namespace retort::guard {
 
@@ -16,6 +19,7 @@ class Sets {
         while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
         return i;
     }
+    [[nodiscard]] std::size_t size() const { return parent_.size(); }
     void join(std::uint32_t a, std::uint32_t b) {
         a = find(a);
         b = find(b);
@@ -193,6 +197,97 @@ void keep_shared(std::vector<Posting>& postings, std::size_t several) {
     postings.resize(kept);
 }
 
+struct Link {
+    std::uint32_t a;
+    std::uint32_t b;  // above a
+    float weight;
+};
+
+// Of a token's many accounts each meets its neighbours in the list and the first few, not every other: a
+// chain of likes is enough for a connected part. Each pair once, the heaviest first.
+std::vector<Link> links_of(std::span<const Posting> postings, const TokenLists& tokens, const PastUse& past,
+                           double least) {
+    constexpr std::size_t neighbours = 3;
+    constexpr std::size_t hubs = 2;
+    std::vector<std::uint64_t> pairs;
+    const auto meet = [&](Posting one, Posting other) {
+        const std::uint32_t a = account_of(one);
+        const std::uint32_t b = account_of(other);
+        pairs.push_back(std::uint64_t{std::min(a, b)} << 32U | std::max(a, b));
+    };
+    for (std::size_t begin = 0; begin < postings.size();) {
+        const std::size_t end = end_of_token(postings, begin);
+        for (std::size_t i = begin; i < end; ++i) {
+            for (std::size_t j = i + 1; j < std::min(end, i + 1 + neighbours); ++j)
+                meet(postings[i], postings[j]);
+            for (std::size_t j = begin; j < std::min(i, begin + hubs); ++j) meet(postings[i], postings[j]);
+        }
+        begin = end;
+    }
+    std::sort(pairs.begin(), pairs.end());
+    pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
+    std::vector<Link> out;
+    for (const std::uint64_t pair : pairs) {
+        const auto a = static_cast<std::uint32_t>(pair >> 32U);
+        const auto b = static_cast<std::uint32_t>(pair);
+        const double weight = shared_weight(tokens.of(a), tokens.of(b), past);
+        if (weight >= least) out.push_back({a, b, static_cast<float>(weight)});
+    }
+    std::stable_sort(out.begin(), out.end(),
+                     [](const Link& x, const Link& y) { return x.weight > y.weight; });
+    return out;
+}
+
+// An account joins a group by one link, but two groups join only where `bond` accounts of each have links
+// across: among thousands of accounts one that shares two rare words with a stranger is chance, and would tie
+// a company to a campaign. The heaviest links come first, so that groups are whole when chance comes.
+void join_linked(std::vector<Link> links, std::size_t bond, Sets& sets) {
+    std::vector<std::uint32_t> sizes(sets.size(), 0);
+    for (std::uint32_t i = 0; i < sets.size(); ++i) ++sizes[sets.find(i)];
+    const auto join = [&](std::uint32_t a, std::uint32_t b) {
+        const std::uint32_t both = sizes[a] + sizes[b];
+        sets.join(a, b);
+        sizes[sets.find(a)] = both;
+    };
+    std::size_t kept = 0;
+    for (const Link& link : links) {
+        const std::uint32_t a = sets.find(link.a);
+        const std::uint32_t b = sets.find(link.b);
+        if (a == b) continue;
+        if (std::min(sizes[a], sizes[b]) < bond) {
+            join(a, b);
+        } else {
+            links[kept++] = link;
+        }
+    }
+    links.resize(kept);
+    for (bool joined = true; joined;) {
+        joined = false;
+        // Pairs that have no account in common, the heaviest first: one account that is like many is one.
+        struct Pairs {
+            std::set<std::uint32_t> taken;
+            std::size_t count = 0;
+        };
+        std::map<std::pair<std::uint32_t, std::uint32_t>, Pairs> across;
+        for (const Link& link : links) {
+            const std::uint32_t a = sets.find(link.a);
+            const std::uint32_t b = sets.find(link.b);
+            if (a == b) continue;
+            Pairs& pairs = across[{std::min(a, b), std::max(a, b)}];
+            if (pairs.taken.contains(link.a) || pairs.taken.contains(link.b)) continue;
+            pairs.taken.insert({link.a, link.b});
+            ++pairs.count;
+        }
+        for (const auto& [groups, pairs] : across) {
+            const std::uint32_t a = sets.find(groups.first);
+            const std::uint32_t b = sets.find(groups.second);
+            if (a == b || pairs.count < bond) continue;
+            join(a, b);
+            joined = true;
+        }
+    }
+}
+
 }  // namespace
 
 double weight_of(const PastUse& past, std::uint32_t token) {
@@ -288,25 +383,7 @@ std::vector<std::vector<std::uint32_t>> connected_accounts(std::span<const Accou
     sort_by_token(postings);
     keep_shared(postings, options.several);
     const TokenLists tokens = lists_of(postings, accounts.size());
-    // Of a token's many accounts each meets its neighbours in the list and the first few, not every other: a
-    // chain of likes is enough for a connected part.
-    constexpr std::size_t neighbours = 3;
-    constexpr std::size_t hubs = 2;
-    const auto meet = [&](Posting one, Posting other) {
-        const std::uint32_t a = account_of(one);
-        const std::uint32_t b = account_of(other);
-        if (sets.find(a) == sets.find(b)) return;
-        if (shared_weight(tokens.of(a), tokens.of(b), past) >= options.weight) sets.join(a, b);
-    };
-    for (std::size_t begin = 0; begin < postings.size();) {
-        const std::size_t end = end_of_token(postings, begin);
-        for (std::size_t i = begin; i < end; ++i) {
-            for (std::size_t j = i + 1; j < std::min(end, i + 1 + neighbours); ++j)
-                meet(postings[i], postings[j]);
-            for (std::size_t j = begin; j < std::min(i, begin + hubs); ++j) meet(postings[i], postings[j]);
-        }
-        begin = end;
-    }
+    join_linked(links_of(postings, tokens, past, options.weight), options.bond, sets);
     std::vector<std::uint32_t> sizes(accounts.size(), 0);
     for (std::uint32_t i = 0; i < accounts.size(); ++i)
         if (accounts[i].window.requests >= options.min_requests) ++sizes[sets.find(i)];

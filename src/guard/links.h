@@ -83,6 +83,7 @@ struct LinkOptions {
     std::uint32_t min_requests = 2;  // of an account in the window
     std::size_t several = 4;         // accounts that must have a gram or text which none of them repeats
     double weight = 2;               // two grams that the past has never seen, or a shared payment
+    std::size_t bond = 3;            // pairs of accounts, none in two of them, that tie two groups
 };
 
 // The connected parts of two accounts and more: numbers ascending, parts by their first.

@@ -190,6 +190,65 @@ TEST(Links, TokenCountsMissNobody) {
     EXPECT_LT(kept * 2, held);
 }
 
+// Two groups of ten with a template and a client each; `bridges` accounts of each also send nine words of the
+// other's template, and one stranger has both templates' words once.
+struct TwoGroups {
+    std::vector<AccountState> accounts = std::vector<AccountState>(21);
+    PastUse past;
+    LinkOptions options;
+    std::vector<std::vector<std::uint32_t>> parts;
+
+    explicit TwoGroups(int bridges) {
+        base::RandomStream random(21);
+        const std::string heads[2] = {words(random, 24), words(random, 24)};
+        const auto part_of = [](const std::string& head) {
+            std::size_t end = 0;
+            for (int i = 0; i < 9; ++i) end = head.find(' ', end) + 1;
+            return head.substr(0, end);
+        };
+        const auto send = [&](std::uint32_t who, const std::string& prompt, std::uint64_t client) {
+            store::Event event =
+                event_at(begin + 1000 * static_cast<std::int64_t>(random.below(100000)), who, prompt, client);
+            event.user_agent = name_of(client);
+            const auto sketch = read_sketch(event.sketch);
+            accounts[who].id = event.account;
+            add_event(accounts[who], event, &*sketch, 0);
+        };
+        for (std::uint32_t who = 0; who < 20; ++who) {
+            const std::uint32_t group = who / 10;
+            for (int i = 0; i < 5; ++i) send(who, heads[group] + words(random, 8), 1 + group);
+            if (static_cast<int>(who % 10) < bridges)
+                for (int i = 0; i < 3; ++i)
+                    send(who, part_of(heads[1 - group]) + words(random, 8), 1 + group);
+        }
+        for (int i = 0; i < 3; ++i) send(20, heads[0] + words(random, 8), 9);
+        TokenCounts all(1);
+        all.rebuild(accounts);
+        parts = connected_accounts(accounts, past, all, options);
+    }
+};
+
+TEST(Links, OneBridgeTiesNoTwoGroups) {
+    EXPECT_EQ(TwoGroups(0).parts.size(), 2U);
+    EXPECT_EQ(TwoGroups(1).parts.size(), 2U);
+    EXPECT_EQ(TwoGroups(5).parts.size(), 1U);
+}
+
+TEST(Clusters, AreAboutMembersThatShareMoreThanWords) {
+    const TwoGroups groups(0);
+    TokenCounts all(1);
+    all.rebuild(groups.accounts);
+    const auto clusters = find_clusters(groups.accounts, groups.past, all, ClusterOptions{});
+    ASSERT_EQ(clusters.size(), 2U);
+    for (const Cluster& cluster : clusters) {
+        const bool first = cluster.members.front() == 0;
+        EXPECT_EQ(cluster.members.size(), first ? 11U : 10U);
+        const auto members = members_that_belong(groups.accounts, groups.past, cluster, groups.options);
+        EXPECT_EQ(members.size(), 10U);
+        EXPECT_FALSE(std::binary_search(members.begin(), members.end(), 20U));
+    }
+}
+
 TEST(Guard, LeavesAllowedAccountsAlone) {
     Guard guard{GuardOptions{}};
     for (std::uint64_t i = 1000; i < 1040; ++i) guard.set_allowed(name_of(i), true);
