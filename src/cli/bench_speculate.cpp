@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
+#include "cli/conversation.h"
 #include "cli/loaded_model.h"
 #include "data/prompts.h"
 
@@ -68,35 +69,28 @@ Result<std::vector<Conversation>> conversations(const BenchSpeculateOptions& opt
     return asked;
 }
 
-Result<std::vector<std::vector<std::int32_t>>> prompt_tokens(const LoadedModel& model,
-                                                             const std::vector<Conversation>& asked) {
-    std::vector<std::vector<std::int32_t>> prompts;
+Result<std::vector<generate::Request>> requests_of(const LoadedModel& model,
+                                                   const std::vector<Conversation>& asked) {
+    std::vector<generate::Request> requests;
     for (const Conversation& conversation : asked) {
-        std::string text = conversation.back().content;
-        if (!model.text.chat_template.empty()) {
-            api::ChatRequest request;
-            for (const data::Message& message : conversation) {
-                request.messages.push_back({});
-                request.messages.back().role = message.role;
-                request.messages.back().content = message.content;
-            }
-            RETORT_TRY(text, render_conversation(model.text, request));
+        generate::TextRequest request;
+        if (model.text.chat_template.empty()) {
+            request.tokens.prompt = model.text.tokenizer.encode(conversation.back().content);
+        } else {
+            RETORT_TRY(request, conversation_request(model, conversation));
         }
-        prompts.push_back(model.text.tokenizer.encode(text));
+        requests.push_back(std::move(request.tokens));
     }
-    return prompts;
+    return requests;
 }
 
 Result<Outcome> answer_all(const LoadedModel& model, const BenchSpeculateOptions& options,
                            const std::vector<Conversation>& asked, double temperature) {
-    RETORT_TRY(const auto prompts, prompt_tokens(model, asked));
+    RETORT_TRY(std::vector<generate::Request> requests, requests_of(model, asked));
     Outcome outcome;
     // Once uncounted, which also leaves the prompts in the cache.
     for (int repeat = -1; repeat < options.repeats; ++repeat) {
-        for (const std::vector<std::int32_t>& prompt : prompts) {
-            generate::Request request;
-            request.prompt = prompt;
-            request.stop_tokens = model.text.end_of_turn_tokens;  // what follows an answer is no one's text
+        for (generate::Request& request : requests) {
             request.max_tokens = repeat < 0 ? 4 : options.tokens;
             request.sampling.temperature = static_cast<float>(temperature);
             request.sampling.seed = 1 + static_cast<std::uint64_t>(repeat + 1);

@@ -91,6 +91,30 @@ class TeacherLogits : public ::testing::Test {
         return worst;
     }
 
+    // Of one model's rows of logits to another's.
+    struct Gap {
+        double sum = 0;  // of KL
+        double worst = 0;
+        std::int64_t rows = 0;
+        double exact_nll = 0;  // of the tokens that followed
+        double nll = 0;
+        std::int64_t followed = 0;
+
+        [[nodiscard]] double mean() const { return sum / static_cast<double>(rows); }
+        [[nodiscard]] double mean_nll() const { return nll / static_cast<double>(followed); }
+        [[nodiscard]] double mean_exact_nll() const { return exact_nll / static_cast<double>(followed); }
+    };
+    void add(Gap& gap, const float* p, const float* q, std::optional<std::int32_t> next) const {
+        const double divergence = kl(p, q);
+        gap.worst = std::max(gap.worst, divergence);
+        gap.sum += divergence;
+        ++gap.rows;
+        if (!next) return;
+        gap.exact_nll += log_sum_exp(p) - static_cast<double>(p[*next]);
+        gap.nll += log_sum_exp(q) - static_cast<double>(q[*next]);
+        ++gap.followed;
+    }
+
     double log_sum_exp(const float* row) const {
         const double largest = *std::max_element(row, row + vocab_);
         double sum = 0;
@@ -199,11 +223,7 @@ TEST_F(TeacherLogits, of_quantised_weights_used_directly_are_those_of_the_dequan
     const model::Weights reference = model::dequantised(*weights_);
     for (const int bits : {16, 8}) {
         tensor::set_activation_bits(bits);
-        double sum = 0;
-        double worst = 0;
-        double exact_nll = 0;
-        double nll = 0;
-        std::int64_t rows = 0;
+        Gap gap;
         for (int prompt = 0; prompt < prompt_count; ++prompt) {
             const auto tokens = values<std::int32_t>("prompt", prompt);
             const auto count = static_cast<std::int64_t>(tokens.size());
@@ -212,26 +232,17 @@ TEST_F(TeacherLogits, of_quantised_weights_used_directly_are_those_of_the_dequan
             const auto p = exact.step(tokens, count);
             const auto q = direct.step(tokens, count);
             for (std::int64_t t = 0; t < count; ++t) {
-                const double divergence = kl(p.data() + t * vocab_, q.data() + t * vocab_);
-                worst = std::max(worst, divergence);
-                sum += divergence;
-                ++rows;
-                if (t + 1 == count) continue;
-                const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-                const float* p_row = p.data() + t * vocab_;
-                const float* q_row = q.data() + t * vocab_;
-                exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
-                nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
+                std::optional<std::int32_t> next;
+                if (t + 1 < count) next = tokens[static_cast<std::size_t>(t + 1)];
+                add(gap, p.data() + t * vocab_, q.data() + t * vocab_, next);
             }
         }
-        EXPECT_LE(sum / static_cast<double>(rows), bits == 16 ? kl_bound : 1e-3);
-        EXPECT_NEAR(nll / exact_nll, 1.0, bits == 16 ? 1e-4 : 0.005);
+        EXPECT_LE(gap.mean(), bits == 16 ? kl_bound : 1e-3);
+        EXPECT_NEAR(gap.nll / gap.exact_nll, 1.0, bits == 16 ? 1e-4 : 0.005);
         std::printf(
             "quantised weights, activations of %d bits: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f "
             "of %.5f\n",
-            bits, sum / static_cast<double>(rows), worst, static_cast<long>(rows),
-            nll / static_cast<double>(rows - prompt_count),
-            exact_nll / static_cast<double>(rows - prompt_count));
+            bits, gap.mean(), gap.worst, static_cast<long>(gap.rows), gap.mean_nll(), gap.mean_exact_nll());
     }
     tensor::set_activation_bits(16);
 }
@@ -269,11 +280,7 @@ TEST_F(TeacherLogits, of_16_bit_weights_are_near_those_of_the_same_in_f32) {
     for (const tensor::DType dtype : {tensor::DType::bf16, tensor::DType::f16}) {
         const model::Weights weights = rounded_to(reference, dtype);
         const model::Weights widened = model::dequantised(weights);
-        double sum = 0;
-        double worst = 0;
-        double exact_nll = 0;
-        double nll = 0;
-        std::int64_t rows = 0;
+        Gap gap;
         for (int prompt = 0; prompt < prompt_count; ++prompt) {
             auto tokens = values<std::int32_t>("prompt", prompt);
             const auto answer = values<std::int32_t>("continuation", prompt);
@@ -287,30 +294,20 @@ TEST_F(TeacherLogits, of_16_bit_weights_are_near_those_of_the_same_in_f32) {
                 const float* p_row = p.data() + t * vocab_;
                 const float* q_row = q.data() + t * vocab_;
                 const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-                const double divergence = kl(p_row, q_row);
-                worst = std::max(worst, divergence);
-                sum += divergence;
-                exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
-                nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
-                ++rows;
+                add(gap, p_row, q_row, next);
             }
         }
-        EXPECT_LE(sum / static_cast<double>(rows), 1e-3);
-        EXPECT_NEAR(nll / exact_nll, 1.0, 0.005);
+        EXPECT_LE(gap.mean(), 1e-3);
+        EXPECT_NEAR(gap.nll / gap.exact_nll, 1.0, 0.005);
         std::printf("%s: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f, in f32 %.5f\n",
-                    std::string(tensor::dtype_info(dtype).name).c_str(), sum / static_cast<double>(rows),
-                    worst, static_cast<long>(rows), nll / static_cast<double>(rows),
-                    exact_nll / static_cast<double>(rows));
+                    std::string(tensor::dtype_info(dtype).name).c_str(), gap.mean(), gap.worst,
+                    static_cast<long>(gap.rows), gap.mean_nll(), gap.mean_exact_nll());
     }
 }
 
 // Keys and values in bf16 beside f32 ones, the weights the same: read as a prompt, and token by token.
 TEST_F(TeacherLogits, with_keys_and_values_in_bf16_are_near_those_with_f32) {
-    double sum = 0;
-    double worst = 0;
-    double exact_nll = 0;
-    double nll = 0;
-    std::int64_t rows = 0;
+    Gap gap;
     for (int prompt = 0; prompt < prompt_count; ++prompt) {
         auto tokens = values<std::int32_t>("prompt", prompt);
         const auto answer = values<std::int32_t>("continuation", prompt);
@@ -325,22 +322,16 @@ TEST_F(TeacherLogits, with_keys_and_values_in_bf16_are_near_those_with_f32) {
             const float* p_row = p.data() + t * vocab_;
             const float* q_row = q.data() + t * vocab_;
             const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-            const double divergence = kl(p_row, q_row);
-            worst = std::max(worst, divergence);
-            sum += divergence;
-            exact_nll += log_sum_exp(p_row) - static_cast<double>(p_row[next]);
-            nll += log_sum_exp(q_row) - static_cast<double>(q_row[next]);
-            ++rows;
+            add(gap, p_row, q_row, next);
             if (prompt > 1) continue;
             const auto one = stepwise.step(std::span(tokens).subspan(static_cast<std::size_t>(t), 1), 1);
             ASSERT_EQ(0, std::memcmp(one.data(), q_row, one.size_bytes())) << "token " << t;
         }
     }
-    EXPECT_LE(sum / static_cast<double>(rows), 1e-3);
-    EXPECT_NEAR(nll / exact_nll, 1.0, 0.005);
-    std::printf("bf16 cache: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f, with f32 %.5f\n",
-                sum / static_cast<double>(rows), worst, static_cast<long>(rows),
-                nll / static_cast<double>(rows), exact_nll / static_cast<double>(rows));
+    EXPECT_LE(gap.mean(), 1e-3);
+    EXPECT_NEAR(gap.nll / gap.exact_nll, 1.0, 0.005);
+    std::printf("bf16 cache: KL mean %.2e, largest %.2e of %ld tokens; NLL %.5f, with f32 %.5f\n", gap.mean(),
+                gap.worst, static_cast<long>(gap.rows), gap.mean_nll(), gap.mean_exact_nll());
 }
 
 TEST(ExportedModel, logits_and_greedy_continuations_are_those_of_transformers) {
