@@ -165,10 +165,11 @@ const VIEWS = {
   async guard() {
     const [answer, accounts] = await Promise.all([api('GET', 'guard?limit=1000'), list('accounts')]);
     const names = new Map(accounts.map((account) => [account.id, account.name]));
-    const verdicts = answer.data.filter((each) => each.kind === 'verdict');
+    const verdicts = answer.data.filter((each) => each.kind === 'verdict' && !each.unreadable);
     const starts = spanStarts('day', COUNTS.day);
     const days = starts.map((start) => ({label: spanLabel('day', start), value: verdicts.filter((each) => each.time >= start && each.time < start + 86400).length}));
-    const rows = answer.data.slice(0, 200).map(({number, time, kind, entry}) => [String(number), when(time), kind,
+    const rows = answer.data.slice(0, 200).map(({number, time, kind, entry, unreadable}) => unreadable
+      ? [String(number), when(time), kind, '', '', element('span', {class: 'bad'}, `unreadable: ${unreadable}`)] : [String(number), when(time), kind,
       kind === 'verdict' ? [`${entry.level}${entry.dry_run ? ' (dry run)' : ''}`, entry.held_back ? element('div', {class: 'soft'}, entry.held_back) : null] : '',
       kind === 'verdict' ? `${entry.accounts_raised} of ${entry.cluster_accounts}` : names.get(entry.account) ?? entry.account ?? '',
       kind === 'verdict' ? evidenceOf(entry) : entry.reason ?? entry.text ?? '']);
@@ -305,8 +306,9 @@ async function drawLive(holder) {
 }
 
 function evidenceOf(entry) {
-  const strong = Object.entries(entry.evidence ?? {}).filter(([, z]) => z > 3).sort((a, b) => b[1] - a[1]).slice(0, 5);
-  return `${entry.detector}, p ${entry.p.toExponential(1)}${strong.map(([name, z]) => `, ${name.replaceAll('_', ' ')} ${z.toFixed(0)}`).join('')}`;
+  const number = (value) => typeof value === 'number' ? value.toExponential(1) : 'unknown';
+  const strong = Object.entries(entry.evidence ?? {}).filter(([, z]) => typeof z === 'number' && z > 3).sort((a, b) => b[1] - a[1]).slice(0, 5);
+  return `${entry.detector}, p ${number(entry.p)}${strong.map(([name, z]) => `, ${name.replaceAll('_', ' ')} ${z.toFixed(0)}`).join('')}`;
 }
 function takenBy(mark) {
   return [mark.review && 'review', mark.requests_per_minute >= 0 && `${mark.requests_per_minute} requests a minute`, mark.tokens_per_day >= 0 && `${mark.tokens_per_day.toLocaleString('en')} tokens a day`,

@@ -9,8 +9,10 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "guard/enforcer.h"
 #include "guard/follower.h"
+#include "guard/trail.h"
 #include "serve/accounts_admission.h"
 
 namespace retort::cli {
@@ -130,14 +132,18 @@ Status show_trail(const GuardWatchOptions& options, const CommonOptions& common)
     RETORT_TRY(const auto store, open_guard_store(options));
     RETORT_TRY(const auto entries, store->enforcer->marks().trail(options.from, options.count));
     for (const store::TrailEntry& entry : entries) {
+        const auto body = guard::readable_body(entry);
         if (common.json) {
             OrderedJson line = {{"number", entry.number}, {"time", entry.time}, {"kind", entry.kind}};
-            line["entry"] = OrderedJson::parse(entry.body, nullptr, false);
+            line["entry"] = body ? OrderedJson::parse(entry.body, nullptr, false) : OrderedJson();
+            if (!body) line["unreadable"] = body.error().message;
             line["hash"] = entry.hash;
-            fmt::print("{}\n", line.dump());
+            fmt::print("{}\n", line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
         } else {
-            fmt::print("{:>6}  {}  {:<8} {}\n", entry.number, base::utc_text(entry.time), entry.kind,
-                       entry.body.substr(0, 160));
+            fmt::print("{:>6}  {}  {:<8} {}\n", entry.number, base::utc_text(entry.time),
+                       base::one_line(entry.kind, 40),
+                       body ? base::one_line(entry.body, 160)
+                            : "unreadable: " + base::one_line(body.error().message, 400));
         }
     }
     return {};

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.h"
+#include "guard/trail.h"
 
 namespace retort::guard {
 
@@ -14,10 +15,9 @@ namespace {
 
 constexpr std::size_t most_named = 200;  // accounts in a trail's entry; the rest is counted
 
-Level level_named(std::string_view name) {
-    for (const Level level : {Level::review, Level::throttle, Level::suspend})
-        if (name == level_name(level)) return level;
-    return Level::none;
+// A reason or an appeal comes from outside and may be no UTF-8.
+std::string body_text(const Json& body) {
+    return body.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -103,7 +103,7 @@ Result<bool> Enforcer::carry_out(const Verdict& verdict) {
     body["exempt"] = exempt;
     body["dry_run"] = policy_.dry_run;
     // The trail first: what it does not name is not done.
-    RETORT_CHECK(marks_.change({0, when, "verdict", number, body.dump(), ""}, marks));
+    RETORT_CHECK(marks_.change({0, when, "verdict", number, body_text(body), ""}, marks));
     last_ = number;
     for (const std::string& account : suspended)
         RETORT_CHECK(accounts_->suspend(account, "guard: " + reason));
@@ -123,16 +123,17 @@ Result<std::size_t> Enforcer::apply_again(std::int64_t now) {
     for (std::int64_t from = 0;; from += page) {
         RETORT_TRY(const auto entries, marks_.trail(from, page));
         for (const store::TrailEntry& entry : entries) {
-            const auto body = nlohmann::json::parse(entry.body, nullptr, false);
-            if (!body.is_object()) continue;
-            if (entry.kind == "allow" || entry.kind == "disallow")
-                standing.erase(body.value("account", std::string()));
+            if (entry.kind == "allow" || entry.kind == "disallow") {
+                RETORT_TRY(const std::string account, written_account(entry));
+                standing.erase(account);
+            }
             if (entry.kind != "verdict") continue;
-            const Level level = level_named(body.value("level", std::string()));
-            for (const auto& id : body.value("accounts", nlohmann::json::array())) {
-                Standing& mine = standing[id.get<std::string>()];
-                if (level > mine.level)
-                    mine = {level, entry.verdict, entry.time, fmt::format("verdict {}", entry.verdict)};
+            RETORT_TRY(const WrittenVerdict verdict, written_verdict(entry));
+            for (const std::string& id : verdict.accounts) {
+                Standing& mine = standing[id];
+                if (verdict.level > mine.level)
+                    mine = {verdict.level, entry.verdict, entry.time,
+                            fmt::format("verdict {}", entry.verdict)};
             }
         }
         if (entries.size() < static_cast<std::size_t>(page)) break;
@@ -159,7 +160,7 @@ Result<std::size_t> Enforcer::apply_again(std::int64_t now) {
     }
     if (marks.empty()) return std::size_t{0};
     const Json body = {{"dry_run", policy_.dry_run}, {"accounts_changed", marks.size()}};
-    RETORT_CHECK(marks_.change({0, now, "policy", -1, body.dump(), ""}, marks));
+    RETORT_CHECK(marks_.change({0, now, "policy", -1, body_text(body), ""}, marks));
     return marks.size();
 }
 
@@ -174,7 +175,7 @@ Status Enforcer::allow(const std::string& account, const std::string& reason, co
     mark.allowed = reason;
     mark.allowed_by = by;
     const Json body = {{"account", account}, {"reason", reason}, {"by", by}};
-    RETORT_CHECK(marks_.change({0, now, "allow", -1, body.dump(), ""}, {{account, mark}}));
+    RETORT_CHECK(marks_.change({0, now, "allow", -1, body_text(body), ""}, {{account, mark}}));
     // Only what the guard suspended is lifted.
     if (found->second.status == "suspended" && found->second.reason.starts_with("guard: "))
         return accounts_->resume(account);
@@ -188,7 +189,7 @@ Status Enforcer::disallow(const std::string& account, const std::string& by, std
     mark.allowed.clear();
     mark.allowed_by.clear();
     const Json body = {{"account", account}, {"by", by}};
-    return marks_.change({0, now, "disallow", -1, body.dump(), ""}, {{account, mark}});
+    return marks_.change({0, now, "disallow", -1, body_text(body), ""}, {{account, mark}});
 }
 
 Status Enforcer::appeal(const std::string& account, const std::string& text, std::int64_t now) {
@@ -201,9 +202,7 @@ Status Enforcer::appeal(const std::string& account, const std::string& text, std
     RETORT_TRY(store::Mark mark, marks_.mark(account));
     mark.appeal = text;
     const Json body = {{"account", account}, {"text", text}};
-    return marks_.change(
-        {0, now, "appeal", -1, body.dump(-1, ' ', false, Json::error_handler_t::replace), ""},
-        {{account, mark}});
+    return marks_.change({0, now, "appeal", -1, body_text(body), ""}, {{account, mark}});
 }
 
 Result<std::set<store::ShortHash>> Enforcer::allowed() {

@@ -28,7 +28,9 @@ class Enforcer {
     Status open();  // reads how far the trail goes, and the accounts
     // Does nothing when the trail has this verdict already. Returns whether it was new.
     Result<bool> carry_out(const Verdict& verdict);
-    // Policies change: marks of all verdicts in the trail that stand, by this policy; none in a dry run.
+    // Policies change: marks of all verdicts in the trail that stand, by this policy; none in a dry run. The
+    // whole trail is read before anything is changed: a verdict, an allowance or its end that cannot be read
+    // is an error that names the entry, as nobody can say then what stands.
     Result<std::size_t> apply_again(std::int64_t now);
     Status allow(const std::string& account, const std::string& reason, const std::string& by,
                  std::int64_t now);

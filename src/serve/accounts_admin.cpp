@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "guard/enforcer.h"
+#include "guard/trail.h"
 #include "store/ledger.h"
 
 namespace retort::serve {
@@ -203,10 +204,11 @@ class StoreAdmin : public AdminRoutes {
         if (!all) return answer_of(all.error());
         Json data = Json::array();
         for (auto entry = trail->rbegin(); entry != trail->rend(); ++entry) {
-            data.push_back({{"number", entry->number},
-                            {"time", entry->time},
-                            {"kind", entry->kind},
-                            {"entry", Json::parse(entry->body, nullptr, false)}});
+            Json row = {{"number", entry->number}, {"time", entry->time}, {"kind", entry->kind}};
+            const auto body = guard::readable_body(*entry);
+            row["entry"] = body ? Json::parse(entry->body, nullptr, false) : Json();
+            if (!body) row["unreadable"] = body.error().message;
+            data.push_back(std::move(row));
         }
         Json marked = Json::array();
         for (const store::AccountMark& each : *all) {

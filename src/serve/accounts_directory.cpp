@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/hex.h"
 #include "base/log.h"
+#include "base/strings.h"
+#include "guard/trail.h"
 
 namespace retort::serve {
 
@@ -147,9 +148,9 @@ Status AccountDirectory::count_verdicts() {
         for (const store::TrailEntry& entry : entries) {
             trail_read_ = entry.number + 1;
             if (entry.kind != "verdict") continue;
-            const auto body = nlohmann::json::parse(entry.body, nullptr, false);
-            if (body.is_object() && body.contains("level") && body["level"].is_string())
-                ++verdicts_[body["level"].get<std::string>()];
+            const auto verdict = guard::written_verdict(entry);
+            if (!verdict) spdlog::warn("{}", base::one_line(verdict.error().message, 400));
+            ++verdicts_[verdict ? std::string(guard::level_name(verdict->level)) : "unreadable"];
         }
         if (entries.size() < static_cast<std::size_t>(page)) return {};
     }

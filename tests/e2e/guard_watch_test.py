@@ -92,6 +92,22 @@ class GuardWatch(E2eTest):
         told = json.loads(self.retort("guard", "explain", "traffic/events", "--store", "other.db", "--cluster", place, "--json").stdout)
         self.assertEqual(told["sharing"], 0)
 
+    def test_an_unreadable_entry_is_named(self):
+        self.retort("keys", "accounts", "--store", "s.db")
+        with sqlite3.connect(self.folder / "s.db") as database:
+            for number, body in enumerate(('{"level": "review", "accounts": []}', '{"level": "review", "accounts": [3]}', "[\x1b[2J")):
+                database.execute("INSERT INTO guard_trail (number, time, kind, verdict, body, hash) VALUES (?, 1, 'verdict', ?, ?, '')",
+                                 (number, number, body))
+        lines = self.trail("s.db")
+        self.assertEqual([each["entry"] is None for each in lines], [False, True, True])
+        self.assertIn("accounts[0] is a number", lines[1]["unreadable"])
+        told = self.retort("guard", "trail", "--store", "s.db").stdout
+        self.assertIn("unreadable: entry 1", told)
+        self.assertNotIn("\x1b", told)
+        (self.folder / "live.toml").write_text("dry_run = false\n")
+        told = self.retort("guard", "apply", "--store", "s.db", "--policy", "live.toml", status=1).stderr
+        self.assertIn("entry 1 of the guard's trail (verdict): accounts[0] is a number, not a string", told)
+
     def test_bad_input_is_told(self):
         (self.folder / "policy.toml").write_text("[throttle]\nsuspend = true\n")
         self.retort("keys", "accounts", "--store", "s.db")

@@ -83,6 +83,11 @@ class EnforcerTest : public ::testing::Test {
         database_.reset();
         std::filesystem::remove_all(folder_);
     }
+    void begin_anew() {
+        TearDown();
+        ids_.clear();
+        SetUp();
+    }
     Enforcer enforcer(Policy with) {
         Enforcer out(*database_, *secret_, *accounts_, std::move(with));
         EXPECT_TRUE(out.open());
@@ -173,6 +178,54 @@ TEST_F(EnforcerTest, AnAppealIsNotedAndAnAllowanceGivesBack) {
     ASSERT_TRUE(one.disallow(ids_[0], "me", 9));
     EXPECT_FALSE(one.disallow(ids_[0], "me", 9));
     EXPECT_TRUE(one.marks().verify({}));
+}
+
+TEST_F(EnforcerTest, AnUnreadableEntryIsNamedAndNothingIsChanged) {
+    for (const auto& [kind, body, word] : std::vector<std::array<std::string, 3>>{
+             {"verdict", "", "entry"},
+             {"verdict", "{\"level\":", "entry"},
+             {"verdict", "\xff\xfe", "entry"},
+             {"verdict", "[\"level\"]", "array"},
+             {"verdict", "null", "null"},
+             {"verdict", R"({"accounts":[]})", "level is missing"},
+             {"verdict", R"({"level":3,"accounts":[]})", "level is a number"},
+             {"verdict", R"({"level":"none","accounts":[]})", "\"none\""},
+             {"verdict", R"({"level":"review"})", "accounts is missing"},
+             {"verdict", R"({"level":"review","accounts":"acct_1"})", "accounts is a string"},
+             {"verdict", R"({"level":"review","accounts":{"a":1}})", "accounts is an object"},
+             {"verdict", R"({"level":"review","accounts":["acct_1",7]})", "accounts[1] is a number"},
+             {"verdict", std::string(1000, '[') + std::string(1000, ']'), "nested"},
+             {"allow", "true", "boolean"},
+             {"allow", R"({"account":[]})", "account is an array"},
+             {"disallow", R"({"by":"me"})", "account is missing"}}) {
+        begin_anew();
+        Enforcer again = enforcer(policy(true));
+        ASSERT_TRUE(*again.carry_out(verdict(0, Level::throttle)));
+        ASSERT_TRUE(again.marks().change({0, 1, kind, kind == "verdict" ? 1 : -1, body, ""}, {}));
+        const auto done = enforcer(policy()).apply_again(9);
+        ASSERT_FALSE(done) << kind << " " << body;
+        EXPECT_NE(done.error().message.find("entry 1 of the guard's trail (" + kind + ")"), std::string::npos)
+            << done.error().message;
+        EXPECT_NE(done.error().message.find(word), std::string::npos) << done.error().message;
+        EXPECT_EQ(mark(0), store::Mark{});
+        EXPECT_EQ(again.marks().head()->entries, 2);
+    }
+    // What nobody acts on may be odd.
+    begin_anew();
+    Enforcer last = enforcer(policy(true));
+    ASSERT_TRUE(*last.carry_out(verdict(0, Level::throttle)));
+    for (const char* kind : {"policy", "another"})
+        ASSERT_TRUE(last.marks().change({0, 1, kind, -1, "[", ""}, {}));
+    EXPECT_EQ(*enforcer(policy()).apply_again(9), 2U);
+}
+
+TEST_F(EnforcerTest, WordsThatAreNoUtf8AreWrittenAllTheSame) {
+    Enforcer one = enforcer(policy());
+    ASSERT_TRUE(one.appeal(ids_[0], "caf\xe9", 1));
+    ASSERT_TRUE(one.allow(ids_[0], "caf\xe9", "m\xe9", 2));
+    ASSERT_TRUE(one.disallow(ids_[0], "m\xe9", 3));
+    EXPECT_TRUE(one.marks().verify({}));
+    EXPECT_TRUE(one.apply_again(4));
 }
 
 }  // namespace

@@ -221,6 +221,27 @@ TEST_F(AccountsTest, TheAdminApiNeedsItsRole) {
     EXPECT_EQ(send("GET", "/admin/usage?per=minute", admin).status, 200);
 }
 
+TEST_F(AccountsTest, AnUnreadableEntryOfTheTrailIsShownAsOneAndCounted) {
+    const std::string admin = make_key("{}", "admin");
+    store::Marks marks(*database_, *secret_);
+    for (const char* body :
+         {R"({"level":"review","accounts":["a"],"p":0.5})", "[1", R"({"level":"a\"} 9\n"})", "\xff"})
+        ASSERT_TRUE(marks.change({0, 1, "verdict", 0, body, ""}, {}));
+    start();
+    const auto answer = Json::parse(send("GET", "/admin/guard", admin).body);
+    ASSERT_EQ(answer["data"].size(), 4U);  // the newest first
+    EXPECT_EQ(answer["data"][3]["entry"]["level"], "review");
+    EXPECT_FALSE(answer["data"][3].contains("unreadable"));
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_TRUE(answer["data"][i]["entry"].is_null());
+        EXPECT_NE(answer["data"][i]["unreadable"].get<std::string>().find("entry " + std::to_string(3 - i)),
+                  std::string::npos);
+    }
+    const std::string metrics = send("GET", "/metrics", admin).body;
+    EXPECT_NE(metrics.find("retort:guard_verdicts_total{verdict=\"review\"} 1\n"), std::string::npos);
+    EXPECT_NE(metrics.find("retort:guard_verdicts_total{verdict=\"unreadable\"} 3\n"), std::string::npos);
+}
+
 TEST_F(AccountsTest, TheAdminSeesTheNewestRequests) {
     const std::string key = make_key();
     const std::string user_account = account_;
