@@ -67,6 +67,17 @@ std::vector<Position> positions_of(std::span<const data::PackedBatch> rows,
     return positions;
 }
 
+// Whether a run that was stopped has written everything of these rows.
+bool all_written(std::span<const data::PackedBatch> rows, std::span<const data::Example> examples,
+                 const data::LogitCacheWriter& writer) {
+    return std::all_of(rows.begin(), rows.end(), [&](const data::PackedBatch& row) {
+        return std::all_of(row.example_indices.begin(), row.example_indices.end(), [&](std::int32_t index) {
+            const data::Example& example = examples[static_cast<std::size_t>(index)];
+            return data::trained_targets(example) == 0 || writer.has(example);
+        });
+    });
+}
+
 Status write_batch(Teacher& teacher, std::span<const data::PackedBatch> rows,
                    std::span<const data::Example> examples, const data::CacheHeader& header,
                    data::LogitCacheWriter& writer) {
@@ -105,7 +116,7 @@ Status write_batch(Teacher& teacher, std::span<const data::PackedBatch> rows,
             }
             joined.append(entries[at]);
         }
-        RETORT_CHECK(writer.append(example, joined));
+        if (!writer.has(example)) RETORT_CHECK(writer.append(example, joined));
     }
     return {};
 }
@@ -153,10 +164,10 @@ Result<data::CacheSummary> make_logit_cache(const CacheOptions& options) {
     }
     RETORT_TRY(const std::vector<data::Record> records, data::read_records(options.records));
     if (records.empty()) return fail(ErrorCode::invalid_argument, "{}: no records", options.records.string());
-    RETORT_TRY(std::vector<data::Example> examples, text_examples(records, text, options.row_length));
+    RETORT_TRY(const std::vector<data::Example> examples, text_examples(records, text, options.row_length));
     const auto total = static_cast<std::uint64_t>(examples.size());
-    std::erase_if(examples, [&](const data::Example& example) { return writer.has(example); });
-    const std::uint64_t there = total - examples.size();
+    const auto there = static_cast<std::uint64_t>(std::count_if(
+        examples.begin(), examples.end(), [&](const data::Example& example) { return writer.has(example); }));
     if (there > 0) spdlog::info("cache: going on behind {} of {} records", there, total);
 
     RETORT_TRY(const model::Weights weights, model::load_weights(options.teacher));
@@ -164,6 +175,8 @@ Result<data::CacheSummary> make_logit_cache(const CacheOptions& options) {
         return fail(ErrorCode::format, "{}: a head of {} rows for a tokenizer of {} ids",
                     options.teacher.string(), weights.config.vocab_size, header.vocab_size);
     }
+    // All of them, also where some are written: what is left would be packed into other rows, and come in
+    // another order and from sums of other shapes than without the interruption.
     RETORT_TRY(const std::vector<data::PackedBatch> rows, data::pack(examples, options.row_length));
     const bool bf16 = options.auto_dtype ? tensor::has_fast_bf16() : options.bf16;
     Teacher teacher(model::parameters_from(weights), header.vocab_size,
@@ -176,8 +189,9 @@ Result<data::CacheSummary> make_logit_cache(const CacheOptions& options) {
             return fail(ErrorCode::cancelled, "cache: stopped at {} of {} records; run it again to go on",
                         writer.records(), total);
         }
-        RETORT_CHECK(write_batch(teacher, std::span(rows).subspan(at, std::min(step, rows.size() - at)),
-                                 examples, header, writer));
+        const auto batch = std::span(rows).subspan(at, std::min(step, rows.size() - at));
+        if (all_written(batch, examples, writer)) continue;
+        RETORT_CHECK(write_batch(teacher, batch, examples, header, writer));
         progress.update(static_cast<std::uint64_t>(writer.records()));
     }
     progress.finish();

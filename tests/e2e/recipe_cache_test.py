@@ -134,6 +134,23 @@ class RecipeCache(E2eTest):
                      "distill-rkl: there already"):
             self.assertIn(what, log)
 
+    def test_wherever_a_cache_was_cut_the_same_bytes_follow(self):
+        """Enough records that those that are left would fill other rows than all of them do."""
+        self.run_recipe()
+        lines = [json.loads(line) for line in (self.folder / "run/curate/train.jsonl").read_text().splitlines()]
+        with open(self.folder / "many.jsonl", "w") as out:
+            for copy in range(5):
+                out.writelines(json.dumps(line | {"id": f"{line['id']}-{copy}"}) + "\n" for line in lines)
+        make = ("cache", "make", "--teacher", "teacher", "--records", "many.jsonl", "--row-length", 512, "--output", "cache",
+                "--threads", 1, "-q")
+        self.retort(*make)
+        journal = self.folder / "cache/logits.journal"
+        whole = journal.read_bytes()
+        for sixth in range(1, 6):
+            journal.write_bytes(whole[:len(whole) * sixth // 6])
+            self.retort(*make)
+            self.assertEqual(sha256(journal.read_bytes()), sha256(whole), f"cut at {sixth} sixths")
+
 
 if __name__ == "__main__":
     main()
