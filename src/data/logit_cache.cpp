@@ -65,8 +65,10 @@ Result<CacheHeader> header_from(std::string_view text) {
     RETORT_TRY(header.count, formats::json_integer(json, "count", 0));
     RETORT_TRY(header.temperature, formats::json_number(json, "temperature", 0.0));
     RETORT_TRY(header.vocab_size, formats::json_integer(json, "vocab_size", 0));
-    RETORT_TRY(const std::int64_t seed, formats::json_integer(json, "seed", 0));
-    header.seed = static_cast<std::uint64_t>(seed);
+    const Json* const seed = formats::json_find(json, "seed");  // all 64 bits of it, unlike json_integer
+    if (seed == nullptr || !seed->is_number_unsigned())
+        return fail(ErrorCode::format, "its header's seed is not a whole number");
+    header.seed = seed->get<std::uint64_t>();
     RETORT_TRY(header.source, formats::json_string(json, "source"));
     RETORT_TRY(header.teacher, formats::json_string(json, "teacher"));
     RETORT_TRY(header.teacher_sha256, formats::json_string(json, "teacher_sha256"));

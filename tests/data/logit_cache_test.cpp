@@ -145,6 +145,16 @@ TEST(LogitCache, a_killed_run_goes_on_to_the_same_bytes) {
     }
 }
 
+TEST(LogitCache, has_all_64_bits_of_its_seed) {
+    CacheHeader header = header_of(CacheEncoding::samples, 300);
+    header.seed = ~std::uint64_t{0};
+    const fs::path folder = scratch("seed");
+    write_cache(folder, header, 0, 2, true);
+    const auto cache = LogitCache::open(folder);
+    ASSERT_TRUE(cache) << cache.error().message;
+    EXPECT_EQ(cache->header(), header);
+}
+
 TEST(LogitCache, other_settings_other_data_and_damage_are_refused) {
     const CacheHeader header = header_of(CacheEncoding::top_k, 300);
     const fs::path folder = scratch("refused");
