@@ -1,11 +1,12 @@
 """kill -9 at random instants during `retort run`, then the same command: the weights are those of a run that
-nothing interrupted, bit for bit, and no answer is asked twice but those in flight. The same for a logit cache and for the
-file that `export` writes, a fifth as often. Usage: kill_test.py [KILLS [SEED
-[RECIPE]]]; without a recipe, a small one with a tiny teacher of random weights is made. With one, the number of
-threads is the machine's, the time limit an hour."""
+nothing interrupted, bit for bit, and no answer is asked twice but those in flight. The same for `cache make`, for
+`distill` from that cache and for `export`, a fifth as often. Usage: kill_test.py [KILLS [SEED [RECIPE]]]; without a
+recipe, a small one with a tiny teacher of random weights is made. With one, the number of threads is the machine's,
+the time limit an hour. kill_test.py --cache KILLS [SEED] kills only a cache's two commands, each so often."""
 
 import collections
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -116,51 +117,94 @@ def finish(process, what, log):
 def kill_one(command, made, seal, kills, rng, folder):
     """One command killed so often at random instants, then once more: seal() of what it made is what it is otherwise."""
     command = [RETORT, *map(str, command), "--threads", "2"]
+    what = " ".join(str(one).replace(f"{folder}/", "") for one in command[1:3])
     environment = clean_environment(OMP_WAIT_POLICY="passive")
+    errors = folder / "errors"
 
     def begin():
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
-                                start_new_session=True)
+        with open(errors, "a") as log:
+            return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, env=environment,
+                                    start_new_session=True)
 
     start = time.monotonic()
-    process = begin()
-    if process.wait(timeout=3600) != 0:
-        sys.exit(f"{command[1]}: {process.stderr.read().decode()[-2000:]}")
+    finish(begin(), what, errors)
     length, expected = time.monotonic() - start, seal()
-    done = 0
-    shutil.rmtree(made) if made.is_dir() else made.unlink()
+    if not expected:
+        sys.exit(f"{what}: it left nothing")
+    done = finished = 0
+    sizes = set()
+    errors.unlink()
+    remove(made)
     while done < kills:
         process = begin()
         try:
-            process.wait(timeout=rng.uniform(0.02, length))
+            # A machine that is busy now and was not before is given longer, or nothing but the start is ever killed.
+            process.wait(timeout=rng.uniform(0.02, 1.2 * length))
             if process.returncode != 0:
-                sys.exit(f"{command[1]} after {done} kills: {process.stderr.read().decode()[-2000:]}")
-            shutil.rmtree(made) if made.is_dir() else made.unlink()
+                sys.exit(f"{what} after {done} kills: {errors.read_text()[-2000:]}")
+            if seal() != expected:
+                sys.exit(f"{what}: what it made after {done} kills is not what it makes at once")
+            finished += 1
+            remove(made)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             done += 1
-    process = begin()
-    if process.wait(timeout=3600) != 0:
-        sys.exit(f"{command[1]} after its kills: {process.stderr.read().decode()[-2000:]}")
+            sizes.add(bytes_in(made))
+    finish(begin(), f"{what} after its kills", errors)
     if seal() != expected:
-        sys.exit(f"{command[1]}: what it makes after {kills} kills is not what it makes at once")
-    print(f"{' '.join(command[1:3])}: {length:.2f} s; after {kills} kills the same bytes", flush=True)
+        sys.exit(f"{what}: what it makes after {kills} kills is not what it makes at once")
+    again = errors.read_text().count("going on from step")
+    resumed = f", {again} times it went on from a checkpoint" if again else ""
+    print(f"{what}: {length:.2f} s; {kills} kills left {len(sizes)} different sizes on disk{resumed}; "
+          f"{finished + 1} times it came to the end, each time with the same bytes", flush=True)
 
 
-def kill_cache_and_export(folder, whole, teacher, kills, rng):
-    cache, exported = folder / "cache", folder / "export.gguf"
+def remove(made):
+    if made.is_dir():
+        shutil.rmtree(made)
+    else:
+        made.unlink(missing_ok=True)
 
-    def cache_seal():
-        return subprocess.run([RETORT, "cache", "show", str(cache), "--json"], capture_output=True, check=True).stdout
 
-    kill_one(["cache", "make", "--teacher", teacher, "--records", whole / "curate/train.jsonl", "--row-length", 512,
-              "--output", cache], cache, cache_seal, kills, rng, folder)
+def bytes_in(made):
+    return sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*")) if path.is_file())
+
+
+def kill_cache(folder, whole, teacher, kills, rng):
+    """`cache make`, and `distill` from what it made. Each record five times, so that most kills are not of a start."""
+    cache, student, records = folder / "cache", folder / "student", folder / "many.jsonl"
+    lines = [json.loads(line) for line in (whole / "curate/train.jsonl").read_text().splitlines()]
+    records.write_text("".join(json.dumps(line | {"id": f"{line['id']}-{copy}"}) + "\n"
+                               for copy in range(5) for line in lines))
+    kill_one(["cache", "make", "--teacher", teacher, "--records", records, "--row-length", 512, "--output", cache],
+             cache, lambda: hashlib.sha256((cache / "logits.journal").read_bytes()).hexdigest(), kills, rng, folder)
+    kill_one(["distill", "--cache", cache, "--student", teacher, "--keep-layers", 3, "--layer-choice", "even",
+              "--records", records, "--epochs", 1, "--row-length", 192, "--rows-per-step", 2, "--rows-per-micro-batch",
+              1, "--moments", "bf16", "--gradients", "bf16", "--checkpoint-steps", 3, "--output", student],
+             student, lambda: weights_of(student), kills, rng, folder)
+
+
+def kill_export(folder, whole, kills, rng):
+    exported = folder / "export.gguf"
     kill_one(["export", whole / "distill-distilled/model", "--output", exported], exported,
              lambda: hashlib.sha256(exported.read_bytes()).hexdigest(), kills, rng, folder)
 
 
+def kill_cache_only(kills, seed):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="retort-kill-"))
+    print(f"a logit cache, {kills} kills a command, seed {seed}", flush=True)
+    try:
+        finish(run(make_recipe(folder), folder / "whole", folder), "the recipe", folder / "whole.log")
+        kill_cache(folder, folder / "whole", folder / "teacher", kills, random.Random(seed))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
+    if sys.argv[1:2] == ["--cache"]:
+        kill_cache_only(int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else random.randrange(10**9))
+        return
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9)
     rng = random.Random(seed)
@@ -210,7 +254,8 @@ def main():
                      f"{in_flight} were in flight")
         print(f"after {kills} kills: bit-identical; {twice} answers asked again, of at most {in_flight} in flight")
         if len(sys.argv) <= 3:
-            kill_cache_and_export(folder, folder / "whole", folder / "teacher", max(1, kills // 5), rng)
+            kill_cache(folder, folder / "whole", folder / "teacher", max(1, kills // 5), rng)
+            kill_export(folder, folder / "whole", max(1, kills // 5), rng)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
