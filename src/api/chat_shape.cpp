@@ -6,7 +6,6 @@ namespace retort::api {
 namespace {
 
 using nlohmann::json;
-using nlohmann::literals::operator""_json_pointer;
 
 // The member as it was written, in its own order, which templates and grammars keep; the parser's own objects
 // are sorted.
@@ -37,7 +36,7 @@ ApiResult<void> read_response_format(const json& object, std::string_view body, 
     const json* schema = member(*wrapper, "schema");
     if (schema == nullptr) return bad_value("response_format.json_schema.schema", "it is missing");
     if (!schema->is_object()) return wrong_type("response_format.json_schema.schema", "an object", *schema);
-    out.schema_json = in_given_order(body, "/response_format/json_schema/schema"_json_pointer);
+    out.schema_json = in_given_order(body, json::json_pointer("/response_format/json_schema/schema"));
     return {};
 }
 
@@ -118,7 +117,7 @@ ApiResult<void> read_tools(const json& object, std::string_view body, ChatReques
         if (!tools->is_array()) return wrong_type("tools", "an array", *tools);
         if (tools->size() > max_tools) return bad_value("tools", "more than 128 tools");
         for (std::size_t i = 0; i < tools->size(); ++i) RETORT_CHECK(check_tool((*tools)[i], i));
-        if (!tools->empty()) request.tools_json = in_given_order(body, "/tools"_json_pointer);
+        if (!tools->empty()) request.tools_json = in_given_order(body, json::json_pointer("/tools"));
     }
     RETORT_CHECK(read_boolean(object, "parallel_tool_calls", request.parallel_tool_calls));
     return read_tool_choice(object, tools, request.tool_choice);
