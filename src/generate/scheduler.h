@@ -13,6 +13,7 @@
 #include "generate/engine.h"
 #include "generate/page_cache.h"
 #include "generate/sampler.h"
+#include "generate/scheduler_plan.h"
 
 namespace retort::generate {
 
@@ -23,23 +24,6 @@ struct ScheduledRequest {
     Engine::OnDone on_done;
     double arrived = 0;  // base::monotonic_seconds()
 };
-
-// EngineOptions with every 0 replaced, and the pages they come to.
-struct SchedulerPlan {
-    std::int64_t context_length = 0;
-    std::int64_t max_sequences = 0;
-    std::int64_t prefill_chunk = 0;
-    std::int64_t page_count = 0;
-    tensor::DType cache_type = tensor::DType::f32;
-    std::int64_t draft_tokens = 0;
-    std::int64_t draft_sequences = 0;
-};
-// draft: of the draft model, if there is one.
-Result<SchedulerPlan> plan_scheduler(const model::ModelConfig& config, const EngineOptions& options,
-                                     const model::ModelConfig* draft = nullptr);
-
-// What is wrong with a request, before it is queued.
-Status check_request(const Request& request, const model::ModelConfig& config, std::int64_t context_length);
 
 class Scheduler {
   public:
