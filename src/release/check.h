@@ -88,8 +88,6 @@ std::string check_text(const CheckReport& report);
 // Parts of it, for tests.
 Item extraction_item(const ExtractionItem& wanted, std::int64_t extracted, std::int64_t tried,
                      formats::Json evidence);
-// Addresses of mail, numbers of telephones, of cards (Luhn) and accounts (IBAN) in a text.
-std::vector<std::string> personal_data_in(std::string_view text);
 double expected_calibration_error(std::span<const Prediction> predictions);
 
 Result<Item> check_extraction(const ModelUnderTest& model, const ExtractionItem& wanted, std::uint64_t seed,

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "escrow/plant.h"
+#include "release/personal_data.h"
 #include "watermark/mark.h"
 
 namespace retort::release {
