@@ -6,6 +6,7 @@
 #include <set>
 
 #include "grammar/json_grammar.h"
+#include "grammar/schemas_apart.h"
 
 namespace retort::grammar {
 
@@ -177,7 +178,7 @@ class SchemaCompiler {
         if (name == "oneOf") {
             for (std::size_t i = 0; i < list.size(); ++i) {
                 for (std::size_t j = 0; j < i; ++j) {
-                    if (!are_apart(list[i], list[j])) {
+                    if (!are_apart(root_, list[i], list[j])) {
                         return fail(
                             ErrorCode::unsupported,
                             "'oneOf' at {} has schemas {} and {} that might both fit: not supported; use "
@@ -193,54 +194,6 @@ class SchemaCompiler {
             ways.push_back(way);
         }
         return b_.choice(ways);
-    }
-
-    [[nodiscard]] const Json& resolved(const Json& schema) const {
-        if (!schema.is_object() || !schema.contains("$ref") || !schema["$ref"].is_string()) return schema;
-        const std::string target = schema["$ref"].get<std::string>();
-        try {
-            if (target.starts_with("#/")) return root_.at(Json::json_pointer(target.substr(1)));
-        } catch (const nlohmann::json::exception&) {
-            return schema;
-        }
-        return schema;
-    }
-
-    // Whether no value can fit both, as far as types and constant properties tell.
-    [[nodiscard]] bool are_apart(const Json& first, const Json& second) const {
-        const Json& a = resolved(first);
-        const Json& b = resolved(second);
-        if (!a.is_object() || !b.is_object()) return false;
-        const auto constants_apart = [](const Json& x, const Json& y) {
-            const auto list = [](const Json& s) {
-                if (s.is_object() && s.contains("const")) return Json::array({s["const"]});
-                return s.is_object() && s.contains("enum") && s["enum"].is_array() ? s["enum"] : Json();
-            };
-            const Json left = list(x);
-            const Json right = list(y);
-            return left.is_array() && right.is_array() &&
-                   std::none_of(left.begin(), left.end(), [&](const Json& v) {
-                       return std::find(right.begin(), right.end(), v) != right.end();
-                   });
-        };
-        if (constants_apart(a, b)) return true;
-        const Json left = a.value("type", Json());
-        const Json right = b.value("type", Json());
-        if (!left.is_string() || !right.is_string()) return false;
-        const auto family = [](const Json& type) { return type == Json("integer") ? Json("number") : type; };
-        if (family(left) != family(right)) return true;
-        if (left != Json("object") || !a.contains("properties") || !b.contains("properties")) return false;
-        for (const auto& [name, value] : a["properties"].items()) {
-            const auto is_required = [name = name](const Json& s) {
-                const Json list = s.value("required", Json::array());
-                return list.is_array() && std::find(list.begin(), list.end(), Json(name)) != list.end();
-            };
-            if (b["properties"].is_object() && b["properties"].contains(name) && is_required(a) &&
-                is_required(b) && constants_apart(value, b["properties"][name])) {
-                return true;
-            }
-        }
-        return false;
     }
 
     Result<Fragment> constants(const Json& values, const Json& schema, const std::string& at) {
