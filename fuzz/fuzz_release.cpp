@@ -6,6 +6,7 @@
 
 #include "release/bundle.h"
 #include "release/check.h"
+#include "release/personal_data.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace retort;
