@@ -7,6 +7,7 @@ set(pages_files
   "/console.css|text/css|${CMAKE_SOURCE_DIR}/web/console.css"
   "/console.js|text/javascript|${CMAKE_SOURCE_DIR}/web/console.js"
   "/console_chart.js|text/javascript|${CMAKE_SOURCE_DIR}/web/console_chart.js"
+  "/console_guard.js|text/javascript|${CMAKE_SOURCE_DIR}/web/console_guard.js"
   "/chat.css|text/css|${CMAKE_SOURCE_DIR}/web/chat.css"
   "/chat.js|text/javascript|${CMAKE_SOURCE_DIR}/web/chat.js"
   "/render.js|text/javascript|${CMAKE_SOURCE_DIR}/web/render.js"

@@ -162,28 +162,7 @@ const VIEWS = {
       element('section', {}, element('h2', {}, wanted ? 'Change a plan' : 'New plan'), planForm(plan))];
   },
 
-  async guard() {
-    const [answer, accounts] = await Promise.all([api('GET', 'guard?limit=1000'), list('accounts')]);
-    const names = new Map(accounts.map((account) => [account.id, account.name]));
-    const verdicts = answer.data.filter((each) => each.kind === 'verdict' && !each.unreadable);
-    const starts = spanStarts('day', COUNTS.day);
-    const days = starts.map((start) => ({label: spanLabel('day', start), value: verdicts.filter((each) => each.time >= start && each.time < start + 86400).length}));
-    const rows = answer.data.slice(0, 200).map(({number, time, kind, entry, unreadable}) => unreadable
-      ? [String(number), when(time), kind, '', '', element('span', {class: 'bad'}, `unreadable: ${unreadable}`)] : [String(number), when(time), kind,
-      kind === 'verdict' ? [`${entry.level}${entry.dry_run ? ' (dry run)' : ''}`, entry.held_back ? element('div', {class: 'soft'}, entry.held_back) : null] : '',
-      kind === 'verdict' ? `${entry.accounts_raised} of ${entry.cluster_accounts}` : names.get(entry.account) ?? entry.account ?? '',
-      kind === 'verdict' ? evidenceOf(entry) : entry.reason ?? entry.text ?? '']);
-    const marks = answer.marks.map((mark) => {
-      const name = names.get(mark.account) ?? mark.account;
-      return [[name, element('div', {class: 'soft'}, element('code', {}, mark.account))], mark.allowed ? `allowed by ${mark.allowed_by}: ${mark.allowed}` : mark.level,
-        takenBy(mark), mark.appeal ? `appeal: ${mark.appeal}` : mark.reason, mark.allowed ? button('End', `End the allowance of ${name}`, () => decide(mark.account, name, 'disallow'))
-          : button('Allow', `Allow ${name}`, () => decide(mark.account, name, 'allow'))];
-    });
-    return [element('section', {}, element('h2', {}, 'Verdicts'), chart('Verdicts by day', days, 'bar'), clusterGraph(verdicts.slice(0, 12), names)),
-      element('section', {}, table('Marked accounts', [['Account'], ['Stands'], ['Taken'], ['Why'], ['']], marks)),
-      element('section', {}, table('Trail, the newest first', [['Entry'], ['Time'], ['Kind'], ['Level'], ['Accounts'], ['Why']], rows),
-        answer.head.entries ? element('p', {class: 'soft'}, 'Head, for ', element('code', {}, 'retort guard verify'), ': ', element('code', {}, `${answer.head.entries}:${answer.head.hash}`)) : null)];
-  },
+  guard: guardView,
 
   async terms() {
     const rows = (await list('terms')).map((each) => [each.version, when(each.created), element('code', {}, each.text_sha256)]);
@@ -305,24 +284,6 @@ async function drawLive(holder) {
     chart('Tokens out a second, these two minutes', state.samples.map((sample, i) => ({label: i === state.samples.length - 1 ? 'now' : '', value: sample.tokens})), 'line'));
 }
 
-function evidenceOf(entry) {
-  const number = (value) => typeof value === 'number' ? value.toExponential(1) : 'unknown';
-  const strong = Object.entries(entry.evidence ?? {}).filter(([, z]) => typeof z === 'number' && z > 3).sort((a, b) => b[1] - a[1]).slice(0, 5);
-  return `${entry.detector}, p ${number(entry.p)}${strong.map(([name, z]) => `, ${name.replaceAll('_', ' ')} ${z.toFixed(0)}`).join('')}`;
-}
-function takenBy(mark) {
-  return [mark.review && 'review', mark.requests_per_minute >= 0 && `${mark.requests_per_minute} requests a minute`, mark.tokens_per_day >= 0 && `${mark.tokens_per_day.toLocaleString('en')} tokens a day`,
-    mark.no_logprobs && 'no logprobs', mark.reasoning && `reasoning ${mark.reasoning}`, mark.watermark && 'watermark', mark.twins > 1 && `twins × ${mark.twins}`].filter(Boolean).join(', ') || 'nothing';
-}
-async function decide(account, name, action) {
-  const reason = input({name: 'reason', required: true, maxlength: 500});
-  const by = input({name: 'by', required: true, maxlength: 200});
-  const fields = action === 'allow' ? [labelled('Reason', reason), labelled('By', by)] : [labelled('By', by)];
-  if (await ask(`${action === 'allow' ? 'Allow' : 'End the allowance of'} ${name}?`, action === 'allow' ? 'Allow' : 'End', ...fields)) {
-    act(action === 'allow' ? 'The account is allowed.' : 'The allowance is ended.', () => api('POST', `accounts/${account}/${action}`, {reason: reason.value, by: by.value}));
-  }
-}
-
 // Again and again, for as long as the view is shown and somebody can see it.
 function repeat(milliseconds, work) {
   const turn = state.turn;
@@ -350,6 +311,7 @@ async function go(view, wanted) {
   Object.assign(state, {view, wanted});
   try {
     say('');
+    document.querySelector(`nav [data-view=${view}]`).scrollIntoView({block: 'nearest', inline: 'nearest'});
     await show();
     $('main').focus({preventScroll: true});
   } catch (error) {

@@ -30,14 +30,16 @@ function roundTop(value) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-// `points`: [{label, value}], oldest first. `kind`: "bar" or "line".
+// `points`: [{label, value}], oldest first; a bar with `parts`, [{name, value}], is made of these, each of its class.
+// `kind`: "bar" or "line".
 function chart(title, points, kind) {
   const inner = {width: CHART.width - CHART.left - 8, height: CHART.height - CHART.top - CHART.bottom};
   const top = roundTop(Math.max(...points.map((point) => point.value), 0));
   const sum = points.reduce((all, point) => all + point.value, 0);
   const picture = shape('svg', {viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: 'img',
     'aria-label': `${title}: ${points.length} values, highest ${short(Math.max(...points.map((p) => p.value), 0))}${kind === 'bar' ? `, sum ${short(sum)}` : ''}`});
-  for (const part of [0, 0.5, 1]) {
+  const whole = points.every((point) => Number.isInteger(point.value)) && top % 2 === 1;  // no half of a thing
+  for (const part of whole ? [0, 1] : [0, 0.5, 1]) {
     const y = CHART.top + inner.height * (1 - part);
     picture.append(shape('line', {class: 'grid-line', x1: CHART.left, x2: CHART.width - 8, y1: y, y2: y}),
       shape('text', {x: CHART.left - 6, y: y + 4, 'text-anchor': 'end'}, short(top * part)));
@@ -49,9 +51,14 @@ function chart(title, points, kind) {
     const height = inner.height * point.value / top;
     const x = CHART.left + i * step;
     if (kind === 'bar') {
-      const bar = shape('rect', {class: 'bar', x: x + step * 0.1, width: step * 0.8, y: CHART.top + inner.height - height, height});
-      bar.append(shape('title', {}, `${point.label}: ${point.value.toLocaleString('en')}`));
-      picture.append(bar);
+      let y = CHART.top + inner.height;
+      for (const part of point.parts ?? [{value: point.value}]) {
+        const tall = inner.height * part.value / top;
+        y -= tall;
+        const bar = shape('rect', {class: part.name ? `bar ${part.name}` : 'bar', x: x + step * 0.1, width: step * 0.8, y, height: tall});
+        bar.append(shape('title', {}, `${point.label}: ${part.value.toLocaleString('en')}${part.name ? ` ${part.name}` : ''}`));
+        picture.append(bar);
+      }
     } else {
       path.push(`${(x + step / 2).toFixed(1)},${(CHART.top + inner.height - height).toFixed(1)}`);
     }
@@ -76,39 +83,4 @@ function spanStarts(per, count) {
 function spanLabel(per, start) {
   const text = new Date(start * 1000).toISOString();
   return per === 'month' ? text.slice(0, 7) : per === 'day' ? text.slice(5, 10) : text.slice(11, 16);
-}
-
-// Which accounts stand in which verdicts: each verdict is a hub with its accounts around it; an account of several
-// verdicts is one dot with several lines.
-function clusterGraph(verdicts, names) {
-  const shownEach = 40;
-  if (!verdicts.length) return element('p', {class: 'empty'}, 'Clusters: none yet.');
-  const height = 360;
-  const picture = shape('svg', {viewBox: `0 0 ${CHART.width} ${height}`, role: 'img',
-    'aria-label': `Clusters of the newest ${verdicts.length} verdicts; the table below tells the same`});
-  const dots = new Map();
-  const lines = [];
-  verdicts.forEach(({entry}, i) => {
-    const columns = Math.ceil(Math.sqrt(verdicts.length * 2));
-    const rows = Math.ceil(verdicts.length / columns);
-    const hub = {x: (i % columns + 0.5) * CHART.width / columns, y: (Math.floor(i / columns) + 0.5) * height / rows};
-    const radius = Math.min(CHART.width / columns, height / rows) * 0.4;
-    const accounts = (entry.accounts ?? []).slice(0, shownEach);
-    accounts.forEach((account, j) => {
-      const angle = 2 * Math.PI * j / accounts.length;
-      if (!dots.has(account)) dots.set(account, {x: hub.x + radius * Math.cos(angle), y: hub.y + radius * Math.sin(angle), account});
-      const dot = dots.get(account);
-      lines.push(shape('line', {class: 'grid-line', x1: hub.x, y1: hub.y, x2: dot.x, y2: dot.y}));
-    });
-    const circle = shape('circle', {class: 'bar', cx: hub.x, cy: hub.y, r: 7});
-    circle.append(shape('title', {}, `verdict ${entry.verdict}: ${entry.level}, ${entry.accounts_raised} accounts`));
-    lines.push(circle, shape('text', {x: hub.x, y: hub.y - 10, 'text-anchor': 'middle'}, `${entry.level} ${entry.verdict}`));
-  });
-  picture.append(...lines);
-  for (const dot of dots.values()) {
-    const circle = shape('circle', {class: 'bar', cx: dot.x, cy: dot.y, r: 3});
-    circle.append(shape('title', {}, names.get(dot.account) ?? dot.account));
-    picture.append(circle);
-  }
-  return picture;
 }

@@ -4,6 +4,7 @@ chromium-driver is not installed. RETORT_SCREENSHOTS=FOLDER keeps pictures."""
 import http.client
 import json
 import shutil
+import sqlite3
 import sys
 import time
 
@@ -204,6 +205,90 @@ class Console(E2eTest):
         self.assertIsNone(browser.run("return window.pwned ?? null"))
         # Markup cannot be made even by a mistake: the policy wants trusted types, and no script from elsewhere.
         self.assertIn("TrustedHTML", browser.run("try { document.body.innerHTML = '<b>x</b>'; return 'made' } catch (e) { return String(e) }"))
+
+    def guard_rows(self, entries, marks):
+        """Into the store as the guard would write them; the chain of hashes is not the page's concern."""
+        with sqlite3.connect(self.store) as database:
+            database.executemany("INSERT INTO guard_trail (number, time, kind, verdict, body, hash) VALUES (?, ?, ?, ?, ?, '0')",
+                                 [(number, ago, kind, verdict, body if isinstance(body, str) else json.dumps(body))
+                                  for number, (ago, kind, verdict, body) in enumerate(entries)])
+            database.executemany("INSERT INTO marks (account, fields, revision) VALUES (?, ?, 0)",
+                                 [(account, json.dumps(mark)) for account, mark in marks.items()])
+
+    def test_the_guards_page(self):
+        browser = self.browser
+        self.enter(self.admin)
+        browser.until("document.querySelectorAll('#view svg').length === 2")
+        self.go("guard")
+        text = browser.run("return document.getElementById('view').textContent")
+        for words in ("No verdict in the last 30 days", "Clusters: none yet", "Marked accounts: none yet", "Trail, the newest first: none yet"):
+            self.assertIn(words, text)
+        school, firm = (self.keys("account-create", name, "--plan", "staff")["id"] for name in ("Example School", "n" * 150 + ATTACKS[1]))
+        now, day = int(time.time()), 86400
+        many = [f"{i:016x}" for i in range(5000)]
+        evidence = {"onset": 19.6, "client": 11.2, "novel_scaffold": 4.2, "timing": 6.9, "regular": -1.7}
+
+        def verdict(number, level, accounts, raised, **more):
+            return {"verdict": number, "level": level, "detector": "cluster", "p": 4.8e-6, "score": 38.1, "held_back": "", "cluster_accounts": raised,
+                    "requests": 543, "evidence": evidence, "accounts": accounts, "accounts_raised": raised, "exempt": 0, "dry_run": False, **more}
+        self.guard_rows([
+            (now - 9 * day, "verdict", 0, verdict(0, "review", [school, *many[:30]], 31, dry_run=True, held_back="not calibrated")),
+            (now - 8 * day, "verdict", 1, verdict(1, "throttle", [school, firm, *many[:28]], 30)),
+            (now - 7 * day, "verdict", 2, verdict(2, "suspend", many[100:300], 4900)),
+            (now - 6 * day, "verdict", 3, {"level": "review", "accounts": [firm], "p": "odd", "evidence": [1, None], "score": {}}),
+            (now - 5 * day, "verdict", 4, "[1"),
+            (now - 4 * day, "policy", -1, {"dry_run": False, "accounts_changed": 31}),
+            (now - 3 * day, "appeal", -1, {"account": school, "text": ATTACKS[0]})], {
+            school: {"level": "throttle", "since": now - 8 * day, "reason": "cluster of 30 accounts", "requests_per_minute": 6, "appeal": ATTACKS[0]},
+            firm: {"level": "throttle", "since": now - 8 * day, "reason": ATTACKS[2], "twins": 4},
+            **{account: {"level": "suspend", "since": now - 7 * day, "reason": "cluster of 4900 accounts", "watermark": True} for account in many[100:]}})
+        self.go("guard")
+        # Two groups: verdicts 0, 1 and 3 have accounts in common; of the many, some are drawn and all are counted.
+        captions = browser.run("return [...document.querySelectorAll('figcaption')].map((c) => c.textContent)")
+        self.assertEqual(len(captions), 2, captions)
+        self.assertTrue(captions[1].startswith("4,900 accounts, 40 drawn"), captions)
+        self.assertIn("1 throttle; 0 review, dry run", captions[0])
+        rows = "[...document.querySelectorAll('#view section')[arguments[0]].querySelectorAll('table.list > tbody > tr')].map((r) => r.textContent)"
+        marked = browser.run("return " + rows, 2)
+        self.assertEqual(len(marked), 10)
+        self.assertIn("Example School", marked[0])  # its appeal waits
+        self.assertIn(ATTACKS[0], marked[0])
+        self.press("Show more: " + browser.run("return document.querySelectorAll('#view section')[2].querySelector('caption').textContent"))
+        self.assertEqual(len(browser.run("return " + rows, 2)), 110)
+        find = "const find = document.querySelectorAll('#view section')[2].querySelector('input'); find.value = arguments[0]; find.dispatchEvent(new Event('input'))"
+        browser.run(find, many[4321])
+        self.assertEqual(len(browser.run("return " + rows, 2)), 1)
+        trail = browser.run("return " + rows, 3)
+        self.assertEqual(len(trail), 7)
+        self.assertIn("unreadable: entry 4", trail[2])
+        # The evidence opens, with every kind and the accounts.
+        told = browser.run("""const d = [...document.querySelectorAll('#view details')].find((e) => e.closest('tr')?.textContent.includes('suspend')); d.open = true; return 1""")
+        told = browser.until("[...document.querySelectorAll('#view tr details')].find((d) => d.open && d.querySelector('.evidence'))?.textContent")
+        for words in ("novel scaffold", "-1.7", "The first 200 of 4,900 accounts"):
+            self.assertIn(words, told)
+        bad = browser.run("""return [...document.querySelectorAll('#view *')].filter((n) => ['SCRIPT', 'IFRAME', 'IMG', 'STYLE', 'A', 'MATH'].includes(n.tagName)
+            || [...n.attributes].some((a) => a.name.startsWith('on'))).map((n) => n.outerHTML)""")
+        self.assertEqual(bad, [])
+        for name, width, height, dark in (("console-guard-desktop-dark", 1280, 800, True), ("console-guard-phone-light", 390, 844, False)):
+            browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
+                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}})
+            self.go("guard")
+            browser.look(name, width, height, dark)
+            self.assertFalse(browser.run("return document.documentElement.scrollWidth > innerWidth"), name)
+            # No word is broken into letters, and nobody scrolls through 5,000 accounts to come to the trail.
+            self.assertLess(browser.run("return Math.max(...[...document.querySelectorAll('#view td button')].map((b) => b.offsetHeight))"), 45, name)
+            self.assertLess(browser.run("return Math.max(0, ...[...document.querySelectorAll('#view th')].map((h) => h.offsetHeight))"), 60, name)
+            self.assertLess(browser.run("return document.documentElement.scrollHeight"), 20 * height, name)
+        # An appeal is granted.
+        self.press("Allow Example School")
+        browser.until("document.getElementById('ask').open")
+        self.answer("The account is allowed.", reason="a class", by="A. Person")
+        self.assertIn("a class (A. Person)", browser.run("return document.getElementById('view').textContent"))
+        browser.run(find, "example sch")
+        self.press("End the allowance of Example School")
+        browser.until("document.getElementById('ask').open")
+        self.answer("The allowance is ended.", by="A. Person")
+        self.assertEqual(browser.console_errors(), [])
 
     def test_keyboard_and_names(self):
         browser = self.browser
