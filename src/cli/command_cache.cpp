@@ -50,6 +50,9 @@ Status show(const std::string& folder, bool json) {
                    1 - summary.kept_mass);
         fmt::print("  KL within the tail, which the cache does not know: at most {:.4f} nats a token\n",
                    summary.tail_kl_bound);
+        if (summary.unknown > 0)
+            fmt::print("  nothing is known of {} tokens: the written token alone is trained there (ce)\n",
+                       summary.unknown);
     }
     fmt::print("  temperature {:g}, vocabulary {}, teacher {:.12}, tokenizer {:.12}\n", header.temperature,
                header.vocab_size, header.teacher_sha256, header.tokenizer_sha256);

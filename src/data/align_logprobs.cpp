@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 #include <utility>
 
 namespace retort::data {
@@ -81,6 +83,48 @@ double path_probability(const std::vector<TeacherToken>& tokens, std::size_t fir
     return probability;
 }
 
+using SpecialTargets = std::map<std::string, std::int32_t, std::less<>>;
+
+// The token that ended the answer, if it is listed behind the text, taken out of the list.
+std::optional<TeacherToken> take_end(const Record& record, const SpecialTargets& specials,
+                                     std::vector<TeacherToken>& tokens) {
+    const TeacherToken& last = tokens.back();
+    if (record.finish_reason != "stop" || tokens.size() < 2) return std::nullopt;
+    std::string text;
+    for (const TeacherToken& token : tokens) text += token.written.bytes;
+    const std::string& name = last.written.bytes;
+    const bool behind =
+        text != record.content && std::string_view(text).substr(0, last.begin) == record.content;
+    if (!name.empty() && !behind && (text == record.content || !specials.contains(name))) return std::nullopt;
+    TeacherToken end = last;
+    tokens.pop_back();
+    return end;
+}
+
+// The teacher's name of the end stands for the first special token that is trained behind `text` bytes of the
+// example's.
+void learn_end(const TeacherToken& end, const Example& example, const text::Tokenizer& tokenizer,
+               std::int64_t text, SpecialTargets& specials) {
+    if (end.written.bytes.empty()) return;
+    for (std::size_t i = 1; i < example.tokens.size(); ++i) {
+        if (example.trained[i] == 0) continue;
+        if (!tokenizer.is_special(example.tokens[i])) {
+            text -= static_cast<std::int64_t>(tokenizer.token_bytes(example.tokens[i]).size());
+        } else if (text <= 0) {
+            specials.insert_or_assign(end.written.bytes, example.tokens[i]);
+            return;
+        }
+    }
+}
+
+// A token spelt as a special one is text where the student has a plain token of these bytes.
+std::int32_t id_of(const std::string& bytes, const TokenBytes& student, const SpecialTargets& specials) {
+    const std::int32_t id = student.find(bytes);
+    if (id >= 0) return id;
+    const auto found = specials.find(bytes);
+    return found == specials.end() ? -1 : found->second;
+}
+
 void add_token(std::vector<std::pair<double, std::int32_t>>& ids, std::int64_t count, TokenEntries& entries) {
     std::sort(ids.begin(), ids.end(), [](const auto& a, const auto& b) {
         return a.first != b.first ? a.first > b.first : a.second < b.second;
@@ -116,15 +160,24 @@ std::int32_t TokenBytes::find(const std::string& bytes) const {
 
 Result<TokenEntries> align_logprobs(const Record& record, const Example& example, const TokenBytes& student,
                                     std::int64_t count, AlignmentSums& sums) {
-    const auto teacher = teacher_tokens(record);
-    if (!teacher) return fail_from(teacher.error(), fmt::format("record {}", record.id));
-    std::string theirs;
-    for (const TeacherToken& token : *teacher) theirs += token.written.bytes;
-    std::string ours;  // the trained text, without special tokens
+    auto read = teacher_tokens(record);
+    if (!read) return fail_from(read.error(), fmt::format("record {}", record.id));
+    std::vector<TeacherToken>& teacher = *read;
+    const text::Tokenizer& tokenizer = student.tokenizer();
+    std::string ours;         // the trained text, without special tokens
+    SpecialTargets specials;  // by their bytes
     for (std::size_t i = 1; i < example.tokens.size(); ++i) {
-        if (example.trained[i] != 0 && !student.tokenizer().is_special(example.tokens[i]))
-            ours += student.tokenizer().token_bytes(example.tokens[i]);
+        if (example.trained[i] == 0) continue;
+        const std::string_view bytes = tokenizer.token_bytes(example.tokens[i]);
+        if (tokenizer.is_special(example.tokens[i])) {
+            specials.emplace(bytes, example.tokens[i]);
+        } else {
+            ours += bytes;
+        }
     }
+    const std::optional<TeacherToken> end = take_end(record, specials, teacher);
+    std::string theirs;
+    for (const TeacherToken& token : teacher) theirs += token.written.bytes;
     // A template may trim the answer, or put a space or its own words before it: one text holds the other.
     const std::size_t inside = ours.find(theirs);
     const std::size_t around = theirs.find(ours);
@@ -135,27 +188,23 @@ Result<TokenEntries> align_logprobs(const Record& record, const Example& example
     }
     const std::int64_t shift =
         inside != std::string::npos ? -static_cast<std::int64_t>(inside) : static_cast<std::int64_t>(around);
+    const auto spelt = static_cast<std::int64_t>(theirs.size());
+    if (end) learn_end(*end, example, tokenizer, spelt - shift, specials);
     TokenEntries entries;
+    bool ended = !end;
     std::int64_t at = shift;  // in the teacher's text
     for (std::size_t i = 1; i < example.tokens.size(); ++i) {
         if (example.trained[i] == 0) continue;
         ++sums.tokens;
         const std::int32_t target = example.tokens[i];
         std::vector<std::pair<double, std::int32_t>> ids;
-        if (student.tokenizer().is_special(target)) {
-            add_token(ids, count, entries);
-            continue;
-        }
-        const std::size_t size = student.tokenizer().token_bytes(target).size();
-        const std::size_t first = at < 0 ? teacher->size() : token_at(*teacher, static_cast<std::size_t>(at));
-        if (size > 0 && first < teacher->size() && (*teacher)[first].begin == static_cast<std::size_t>(at)) {
-            const TeacherToken& token = (*teacher)[first];
+        const auto take = [&](const TeacherToken& token, double written) {
             ++sums.aligned;
-            ids.emplace_back(path_probability(*teacher, first, static_cast<std::size_t>(at) + size), target);
+            ids.emplace_back(written, target);
             sums.listed += token.written.probability;
             for (const Listed& other : token.alternatives) {
                 sums.listed += other.probability;
-                const std::int32_t id = student.find(other.bytes);
+                const std::int32_t id = id_of(other.bytes, student, specials);
                 if (id < 0) continue;
                 // The target may be one of the teacher's tokens too: other ways to write the same bytes.
                 const auto same =
@@ -167,7 +216,19 @@ Result<TokenEntries> align_logprobs(const Record& record, const Example& example
                 }
             }
             for (const auto& [probability, id] : ids) sums.mapped += probability;
+        };
+        if (tokenizer.is_special(target)) {
+            if (!ended && at >= spelt) {
+                take(*end, end->written.probability);
+                ended = true;
+            }
+            add_token(ids, count, entries);
+            continue;
         }
+        const std::size_t size = tokenizer.token_bytes(target).size();
+        const std::size_t first = at < 0 ? teacher.size() : token_at(teacher, static_cast<std::size_t>(at));
+        if (size > 0 && first < teacher.size() && teacher[first].begin == static_cast<std::size_t>(at))
+            take(teacher[first], path_probability(teacher, first, static_cast<std::size_t>(at) + size));
         add_token(ids, count, entries);
         at += static_cast<std::int64_t>(size);
     }

@@ -14,8 +14,7 @@
 
 namespace retort::data {
 
-// The student's ids by the bytes they stand for. Special tokens are none of them: an API's "<|im_end|>" is
-// text.
+// The student's ids by the bytes they stand for. Special tokens are none of them.
 class TokenBytes {
   public:
     explicit TokenBytes(const text::Tokenizer& tokenizer);
@@ -37,8 +36,13 @@ struct AlignmentSums {
 // One entry set a trained target of the example. Where one of the teacher's tokens begins at the same byte,
 // its listed alternatives go to the student's ids of the same bytes; the token that was in fact written goes
 // to the student's target, with the probability of all the teacher's tokens that the target covers when it is
-// longer. Everything else is the tail. Where none begins, nothing is known: no ids, a tail of 1, which
-// teaches nothing. `count`: ids kept at most. Fails when the teacher's tokens do not spell the trained text.
+// longer. Everything else is the tail.
+// The end of the answer: some APIs list its token behind the text (vLLM), others only its alternatives
+// (OpenAI, `retort serve`). A token listed behind the text of an answer that ended by itself goes to the
+// special token that the student is trained to end with, and an alternative of the same bytes does so
+// everywhere; so does one that is spelt as a special token which the student is trained to write here.
+// Where none begins, nothing is known: no ids, a tail of 1. Training takes the written token alone there.
+// `count`: ids kept at most. Fails when the teacher's tokens do not spell the trained text.
 Result<TokenEntries> align_logprobs(const Record& record, const Example& example, const TokenBytes& student,
                                     std::int64_t count, AlignmentSums& sums);
 

@@ -280,8 +280,11 @@ Status LogitCache::add(std::string_view frame) {
     summary_.entries += static_cast<std::int64_t>(entries.ids.size());
     for (const float tail : entries.tails) summary_.kept_mass += 1.0 - static_cast<double>(tail);
     if (header_.encoding == CacheEncoding::top_k) {
-        for (std::int64_t t = 0; t < record.tokens; ++t)
+        for (std::int64_t t = 0; t < record.tokens; ++t) {
             summary_.tail_kl_bound += tail_kl_bound(entries, t, header_.vocab_size);
+            const auto at = static_cast<std::size_t>(t);
+            if (entries.starts[at] == entries.starts[at + 1]) ++summary_.unknown;
+        }
     }
     for (const float entropy : entries.entropies) summary_.entropy += static_cast<double>(entropy);
     hash_ = base::xxh3_64(frame, hash_);

@@ -66,6 +66,7 @@ struct CacheSummary {
     std::int64_t records = 0;
     std::int64_t tokens = 0;
     std::int64_t entries = 0;
+    std::int64_t unknown = 0;     // tokens of a top-k cache without any entry: an API listed nothing there
     std::int64_t file_bytes = 0;  // frames, their headers included
     double kept_mass = 0;         // mean of 1 − tail; 1 for samples
     double entropy = 0;           // mean, for samples

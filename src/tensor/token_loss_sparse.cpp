@@ -91,6 +91,23 @@ double bucket_divergence(const TokenLossWeights& weights, const std::vector<doub
     return value;
 }
 
+// All that is known of such a row is the token that was written.
+bool is_unknown(const SparseTargets& teacher, const Entries& entries) {
+    return !teacher.sampled && entries.count == 0;
+}
+
+TokenLoss written_token_row(float* student, std::int32_t target, std::int64_t vocab,
+                            const TokenLossWeights& weights, float top) {
+    const double factor =
+        static_cast<double>(weights.ce + weights.divergence) * static_cast<double>(weights.scale);
+    const double gap = static_cast<double>(top) - static_cast<double>(student[target]);
+    const double sum = row::exponentials(student, vocab, top, 1.0F, student);
+    row::scale(student, vocab, static_cast<float>(factor / sum));
+    student[target] -= static_cast<float>(factor);
+    const double ce = std::log(sum) + gap;
+    return {ce, ce, gap == 0};
+}
+
 struct Scratch {
     Kept kept;
     std::vector<double> p;
@@ -102,6 +119,7 @@ TokenLoss sparse_row(float* student, const SparseTargets& teacher, const Entries
                      std::int32_t target, std::int64_t vocab, const TokenLossWeights& weights) {
     const float top = row::largest(student, vocab);
     if (!std::isfinite(top)) return row::not_a_number(student, vocab);
+    if (is_unknown(teacher, entries)) return written_token_row(student, target, vocab, weights, top);
     thread_local Scratch scratch;
     Kept& kept = scratch.kept;
     TokenLoss loss;
@@ -187,6 +205,13 @@ TokenLoss sparse_token_loss_reference(const float* student, const SparseTargets&
     TokenLoss loss;
     const auto plain = softmax(1.0);
     loss.ce = -std::log(plain[static_cast<std::size_t>(target)]);
+    if (is_unknown(teacher, entries)) {
+        loss.divergence = loss.ce;
+        const double factor = static_cast<double>(weights.ce + weights.divergence);
+        for (std::size_t i = 0; i < plain.size(); ++i) gradient[i] = factor * plain[i];
+        gradient[target] -= factor;
+        return loss;
+    }
     const auto q = tempers ? plain : softmax(t);
     std::vector<std::size_t> bucket(q.size(), entries.count);
     for (std::size_t i = 0; i < entries.count; ++i) bucket[static_cast<std::size_t>(entries.ids[i])] = i;

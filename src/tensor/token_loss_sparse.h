@@ -18,6 +18,8 @@ struct SparseTargets {
     // Otherwise values are p's largest, and what is outside them is one bucket of mass `tails`: the
     // divergence of the distributions over those ids and the bucket, so Σ_K p·log(p/q) +
     // (1−P_K)·log((1−P_K)/(1−Q_K)) for fkl. The head is never renormalised.
+    // A row without any entry is one of which nothing is known but the token written there: −log q(y) at
+    // temperature 1 takes the divergence's place, in value and gradient, and agrees is of that token.
     bool sampled = false;
     const float* entropies = nullptr;  // (rows) H(p_T), with sampled
     const float* tails = nullptr;      // (rows) 1 − P_K, otherwise

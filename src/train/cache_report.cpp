@@ -27,6 +27,7 @@ nlohmann::ordered_json cache_json(const data::CacheHeader& header, const data::C
     } else {
         json["kept_mass"] = summary.kept_mass;
         json["tail_kl_bound"] = summary.tail_kl_bound;
+        json["unknown_tokens"] = summary.unknown;
     }
     return json;
 }
@@ -45,6 +46,9 @@ std::vector<std::pair<std::string, std::string>> cache_facts(const data::CacheHe
     } else {
         facts.emplace_back("top-k mass kept", fmt::format("{:.4f}", summary.kept_mass));
         facts.emplace_back("tail KL, at most", fmt::format("{:.4f} nats a token", summary.tail_kl_bound));
+        if (summary.unknown > 0)
+            facts.emplace_back("tokens of which nothing is known, trained by ce",
+                               fmt::format("{} of {}", summary.unknown, summary.tokens));
     }
     return facts;
 }

@@ -37,7 +37,7 @@ Result<data::CacheSummary> make_logit_cache(const CacheOptions& options);
 
 // The same of a teacher without weights: the logprobs that `collect` kept in the records, aligned by bytes to
 // the ids of `tokenizer`'s model (data/align_logprobs.h). options.teacher and what shapes a forward pass are
-// not used. Records that do not align teach nothing, and are counted.
+// not used. Records that do not align teach their text alone (ce), and are counted.
 struct LogprobCache {
     data::CacheSummary summary;
     data::AlignmentSums alignment;  // of what this call aligned

@@ -10,17 +10,27 @@ namespace {
 
 using formats::Json;
 
-// Letters, and "he", "ll", "hell".
-text::Tokenizer student() {
+// Letters, and "he", "ll", "hell"; with special tokens, if wanted, behind them.
+text::Tokenizer student(const std::vector<std::string>& special = {}) {
     Json vocab = Json::object();
     int id = 0;
     for (char c = 'a'; c <= 'z'; ++c) vocab[std::string(1, c)] = id++;
     for (const char* token : {"he", "ll", "hell"}) vocab[token] = id++;
+    Json added = Json::array();
+    for (const std::string& token : special) {
+        added.push_back({{"id", id++},
+                         {"content", token},
+                         {"single_word", false},
+                         {"lstrip", false},
+                         {"rstrip", false},
+                         {"normalized", false},
+                         {"special", true}});
+    }
     const Json json = {
         {"version", "1.0"},
         {"truncation", nullptr},
         {"padding", nullptr},
-        {"added_tokens", Json::array()},
+        {"added_tokens", added},
         {"normalizer", nullptr},
         {"pre_tokenizer",
          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
@@ -111,6 +121,77 @@ TEST(AlignLogprobs, a_shorter_student_token_takes_the_written_tokens_mass) {
     EXPECT_EQ(entries->ids[0], tokenizer.token_to_id("he"));
     EXPECT_NEAR(entries->values[0], 0.9, 1e-6);
     EXPECT_EQ(entries->tails[1], 1.0F);
+}
+
+// "hello", and the student ends with "<end>".
+Example ended_example(const text::Tokenizer& tokenizer) {
+    Example example = example_of(tokenizer, "hello");
+    example.tokens.push_back(tokenizer.token_to_id("<end>"));
+    example.trained.push_back(1);
+    return example;
+}
+
+TEST(AlignLogprobs, the_end_is_an_alternative_where_the_student_ends_so) {
+    const text::Tokenizer tokenizer = student({"<start>", "<end>"});
+    const Example example = ended_example(tokenizer);
+    Record record;
+    record.id = "r";
+    record.content = "hello";
+    record.finish_reason = "stop";
+    record.logprobs = Json::array(
+        {entry("hell", 0.5, Json::array({entry("hell", 0.5), entry("<end>", 0.2), entry("<start>", 0.1)})),
+         entry("o", 0.4)});
+    AlignmentSums sums;
+    const auto entries = align_logprobs(record, example, TokenBytes(tokenizer), 20, sums);
+    ASSERT_TRUE(entries) << entries.error().message;
+    ASSERT_EQ(entries->tokens(), 3);
+    ASSERT_EQ(entries->starts[1], 2);  // "<start>" is no token that it is trained to write
+    EXPECT_EQ(entries->ids[1], tokenizer.token_to_id("<end>"));
+    EXPECT_NEAR(entries->values[1], 0.2, 1e-6);
+    // The end itself is not listed.
+    EXPECT_EQ(entries->starts[3], entries->starts[2]);
+    EXPECT_EQ(entries->tails[2], 1.0F);
+    EXPECT_EQ(sums.aligned, 2);
+}
+
+TEST(AlignLogprobs, an_end_that_is_listed_is_the_students_by_whatever_name) {
+    const text::Tokenizer tokenizer = student({"<start>", "<end>"});
+    const Example example = ended_example(tokenizer);
+    for (const std::string name : {"<end>", "<eot>", ""}) {
+        Record record;
+        record.id = "r";
+        record.content = "hello";
+        record.finish_reason = "stop";
+        record.logprobs = Json::array(
+            {entry("hell", 0.5, Json::array({entry("hell", 0.5), entry(name, 0.2)})), entry("o", 0.4),
+             entry(name, 0.7, Json::array({entry(name, 0.7), entry("x", 0.1)}))});
+        AlignmentSums sums;
+        const auto entries = align_logprobs(record, example, TokenBytes(tokenizer), 20, sums);
+        ASSERT_TRUE(entries) << entries.error().message;
+        ASSERT_EQ(entries->tokens(), 3);
+        EXPECT_EQ(entries->starts[1], name.empty() ? 1 : 2) << name;
+        ASSERT_EQ(entries->starts[3] - entries->starts[2], 2) << name;
+        const auto at = static_cast<std::size_t>(entries->starts[2]);
+        EXPECT_EQ(entries->ids[at], tokenizer.token_to_id("<end>"));
+        EXPECT_NEAR(entries->values[at], 0.7, 1e-6);
+        EXPECT_EQ(entries->ids[at + 1], tokenizer.token_to_id("x"));
+        EXPECT_EQ(sums.aligned, 3);
+        // Cut off, it has no end; and what is listed there is text that the template left out.
+        record.finish_reason = "length";
+        const auto cut = align_logprobs(record, example, TokenBytes(tokenizer), 20, sums);
+        ASSERT_TRUE(cut) << cut.error().message;
+        EXPECT_EQ(cut->starts[3], cut->starts[2]) << name;
+    }
+    // A last token of the text that the template trimmed is no end.
+    Record record;
+    record.id = "r";
+    record.content = "hello ";
+    record.finish_reason = "stop";
+    record.logprobs = Json::array({entry("hello", 0.5), entry(" ", 0.4)});
+    AlignmentSums sums;
+    const auto entries = align_logprobs(record, example, TokenBytes(tokenizer), 20, sums);
+    ASSERT_TRUE(entries) << entries.error().message;
+    EXPECT_EQ(entries->starts[3], entries->starts[2]);
 }
 
 TEST(AlignLogprobs, what_does_not_spell_the_answer_is_refused) {

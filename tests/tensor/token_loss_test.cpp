@@ -317,6 +317,38 @@ TEST_P(EachIsa, sparse_losses_are_those_of_their_reference) {
     }
 }
 
+TEST_P(EachIsa, a_row_without_entries_teaches_the_written_token) {
+    for (const std::int64_t vocab : {9, 4096 + 33}) {
+        const std::int64_t rows = 2;
+        const auto student = random_vector(rows * vocab, 1, 5.0);
+        const auto targets = some_targets(rows, vocab);
+        const std::vector<std::int64_t> starts = {0, 0, 0};
+        const std::vector<float> tails = {1.0F, 1.0F};
+        for (TokenLossWeights weights : every_divergence) {
+            for (const float temperature : {1.0F, 2.0F}) {
+                weights.ce = 0.25F;
+                weights.divergence = 0.75F;
+                weights.temperature = temperature;
+                auto gradient = student;
+                std::vector<TokenLoss> losses(static_cast<std::size_t>(rows));
+                sparse_token_loss(gradient.data(),
+                                  {starts.data(), nullptr, nullptr, false, nullptr, tails.data()},
+                                  targets.data(), rows, vocab, weights, losses.data());
+                auto plain = student;
+                std::vector<TokenLoss> wanted(static_cast<std::size_t>(rows));
+                token_loss(plain.data(), nullptr, targets.data(), rows, vocab, TokenLossWeights{},
+                           wanted.data());
+                for (std::size_t r = 0; r < wanted.size(); ++r) {
+                    EXPECT_GT(wanted[r].ce, 0.01);
+                    EXPECT_NEAR(losses[r].ce, wanted[r].ce, 1e-6 * wanted[r].ce);
+                    EXPECT_EQ(losses[r].divergence, losses[r].ce);
+                }
+                for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(gradient[i], plain[i], 1e-6);
+            }
+        }
+    }
+}
+
 TEST(SparseTokenLoss, reference_gradient_is_the_slope_of_the_loss) {
     const std::int64_t vocab = 19;
     const auto student = random_vector(vocab, 1, 2.0);
