@@ -13,8 +13,6 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::size_t most_named = 200;  // accounts in a trail's entry; the rest is counted
-
 // A reason or an appeal comes from outside and may be no UTF-8.
 std::string body_text(const Json& body) {
     return body.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -84,8 +82,8 @@ Result<bool> Enforcer::carry_out(const Verdict& verdict) {
     std::vector<std::string> suspended;
     for (const store::ShortHash& id : verdict.accounts) {
         const auto found = names_.find(id);
-        if (accounts.size() < most_named)
-            accounts.push_back(found != names_.end() ? found->second.id : base::to_hex(id));
+        // All of them: another policy is put on whom the trail names.
+        accounts.push_back(found != names_.end() ? found->second.id : base::to_hex(id));
         if (found == names_.end()) continue;
         const auto& plans = policy_.exempt_plans;
         if (std::find(plans.begin(), plans.end(), found->second.plan) != plans.end()) {

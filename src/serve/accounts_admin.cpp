@@ -21,6 +21,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr std::size_t max_waiting = 256;
+constexpr std::ptrdiff_t most_named =
+    200;  // accounts of a verdict in one answer; `accounts_raised` counts all
 
 struct Answer {
     int status = 200;
@@ -208,6 +210,10 @@ class StoreAdmin : public AdminRoutes {
             const auto body = guard::readable_body(*entry);
             row["entry"] = body ? Json::parse(entry->body, nullptr, false) : Json();
             if (!body) row["unreadable"] = body.error().message;
+            if (body && entry->kind == "verdict" && std::ssize(row["entry"]["accounts"]) > most_named) {
+                Json& accounts = row["entry"]["accounts"];
+                accounts.erase(accounts.begin() + most_named, accounts.end());
+            }
             data.push_back(std::move(row));
         }
         Json marked = Json::array();

@@ -155,6 +155,16 @@ TEST_F(EnforcerTest, ADryRunWritesTheTrailAlone) {
     EXPECT_EQ(mark(0), store::Mark{});
 }
 
+TEST_F(EnforcerTest, AnotherPolicyReachesEveryAccountOfALargeCluster) {
+    while (ids_.size() < 230) ids_.push_back(accounts_->create_account("a", "basic")->id);
+    Enforcer live = enforcer(policy());
+    ASSERT_TRUE(*live.carry_out(verdict(0, Level::throttle)));
+    ASSERT_TRUE(live.apply_again(1));
+    EXPECT_EQ(mark(229).requests_per_minute, 6);
+    EXPECT_EQ(*enforcer(policy(true)).apply_again(2), 229U);  // all but the licensed one
+    EXPECT_EQ(*live.apply_again(3), 229U);
+}
+
 TEST_F(EnforcerTest, AnAppealIsNotedAndAnAllowanceGivesBack) {
     Enforcer one = enforcer(policy());
     ASSERT_TRUE(*one.carry_out(verdict(0, Level::suspend)));

@@ -224,13 +224,15 @@ TEST_F(AccountsTest, TheAdminApiNeedsItsRole) {
 TEST_F(AccountsTest, AnUnreadableEntryOfTheTrailIsShownAsOneAndCounted) {
     const std::string admin = make_key("{}", "admin");
     store::Marks marks(*database_, *secret_);
-    for (const char* body :
-         {R"({"level":"review","accounts":["a"],"p":0.5})", "[1", R"({"level":"a\"} 9\n"})", "\xff"})
+    const Json large = {{"level", "review"}, {"accounts", std::vector<std::string>(300, "a")}, {"p", 0.5}};
+    for (const std::string& body :
+         {large.dump(), std::string("[1"), std::string(R"({"level":"a\"} 9\n"})"), std::string("\xff")})
         ASSERT_TRUE(marks.change({0, 1, "verdict", 0, body, ""}, {}));
     start();
     const auto answer = Json::parse(send("GET", "/admin/guard", admin).body);
     ASSERT_EQ(answer["data"].size(), 4U);  // the newest first
     EXPECT_EQ(answer["data"][3]["entry"]["level"], "review");
+    EXPECT_EQ(answer["data"][3]["entry"]["accounts"].size(), 200U);
     EXPECT_FALSE(answer["data"][3].contains("unreadable"));
     for (int i = 0; i < 3; ++i) {
         EXPECT_TRUE(answer["data"][i]["entry"].is_null());
