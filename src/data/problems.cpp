@@ -291,6 +291,7 @@ Result<std::vector<const ProblemKind*>> chosen_kinds(const std::vector<std::stri
 const std::vector<std::string>& problem_kinds() {
     static const std::vector<std::string> list = [] {
         std::vector<std::string> all;
+        all.reserve(std::size(kinds));
         for (const ProblemKind& kind : kinds) all.emplace_back(kind.name);
         return all;
     }();
