@@ -45,8 +45,11 @@ OrderedJson verdict_json(const guard::Verdict& verdict) {
             {"held_back", verdict.reason},
             {"accounts", accounts_json(verdict.accounts)},
             {"cluster_accounts", verdict.cluster_size},
+            {"customers", verdict.customers},
             {"requests", verdict.requests},
             {"dispersed_texts", verdict.dispersed},
+            {"unshared_texts", verdict.unshared},
+            {"requests_a_day", verdict.requests_a_day},
             {"evidence", evidence_json(verdict.z)}};
 }
 
@@ -93,8 +96,8 @@ Status replay(const GuardOptions& options, const CommonOptions& common) {
     fmt::print("{} events of {} accounts, {} verdicts, {:.0f} events/s\n", guard.events(),
                guard.accounts().size(), verdicts,
                static_cast<double>(guard.events()) / std::max(seconds, 1e-9));
-    for (const guard::Detector detector :
-         {guard::Detector::cluster, guard::Detector::account, guard::Detector::logits}) {
+    for (std::size_t d = 0; d < guard::detectors; ++d) {
+        const auto detector = static_cast<guard::Detector>(d);
         std::string missing;
         for (const guard::Level level :
              {guard::Level::review, guard::Level::throttle, guard::Level::suspend}) {
@@ -116,11 +119,15 @@ Status show_clusters(const GuardOptions& options, const CommonOptions& common) {
         if (count++ == options.shown) break;
         std::vector<store::ShortHash> accounts;
         for (const std::uint32_t member : cluster.members) accounts.push_back(guard.accounts()[member].id);
-        const double p = guard.null(guard::Detector::cluster).p_value(cluster.score, 1);
+        const double p = guard.null(guard::detector_of(cluster)).p_value(cluster.score, 1);
         if (common.json) {
             fmt::print("{}\n", OrderedJson{{"accounts", accounts_json(accounts)},
+                                           {"customers", cluster.customers},
                                            {"requests", cluster.requests},
                                            {"dispersed_texts", cluster.dispersed},
+                                           {"unshared_texts", cluster.unshared},
+                                           {"requests_a_day", cluster.requests_a_day},
+                                           {"detector", guard::detector_name(guard::detector_of(cluster))},
                                            {"score", cluster.score},
                                            {"p", p},
                                            {"evidence", evidence_json(cluster.z)}}
@@ -128,9 +135,10 @@ Status show_clusters(const GuardOptions& options, const CommonOptions& common) {
             continue;
         }
         fmt::print(
-            "{} accounts, {:.0f} requests, {:.0f} texts beyond the largest account's, score {:.1f}, p "
-            "{:.1e}\n",
-            accounts.size(), cluster.requests, cluster.dispersed, cluster.score, p);
+            "{} accounts of {} customers, {:.0f} requests, {:.1f} a day and account, {:.0f} texts beyond the "
+            "largest customer's, {:.0f} % asked by one customer only, score {:.1f} of {}, p {:.1e}\n",
+            accounts.size(), cluster.customers, cluster.requests, cluster.requests_a_day, cluster.dispersed,
+            100 * cluster.unshared, cluster.score, guard::detector_name(guard::detector_of(cluster)), p);
         for (std::size_t k = 0; k < guard::evidence_kinds; ++k) {
             if (cluster.z[k] > 2)
                 fmt::print("    {:<15} {:.1f} deviations\n", guard::evidence_name(k), cluster.z[k]);

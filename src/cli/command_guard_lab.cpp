@@ -204,12 +204,17 @@ OrderedJson evaluation_json(const laboratory::EvaluationResult& result, const st
     for (std::size_t d = 0; d < guard::detectors; ++d)
         uniformity[std::string(guard::detector_name(static_cast<guard::Detector>(d)))] = {
             {"distance", result.ks_distance[d]}, {"p", result.ks_p[d]}};
+    OrderedJson drawn = {{"overlays", result.drawn_in.overlays}, {"months", result.drawn_in.months}};
+    for (const guard::Level level : given)
+        drawn[std::string(guard::level_name(level))] =
+            result.drawn_in.raised[static_cast<std::size_t>(level)];
     return {{"honest_accounts", result.honest_accounts},
             {"honest_events", result.honest_events},
             {"campaigns", campaigns},
             {"by_kind", kinds},
             {"baselines", others},
             {"false_alarms", each_alarm},
+            {"beside_campaigns", drawn},
             {"uniformity", uniformity},
             {"report", text}};
 }

@@ -82,6 +82,7 @@ struct AccountState {
     std::uint8_t level = 0;      // the strongest verdict that stands: Level
     std::uint8_t in_window = 0;  // has been seen in this window
     float best_cluster = 0;      // the largest scores of this window
+    float best_customer = 0;
     float best_account = 0;
     float best_logits = 0;
     WindowStats window;

@@ -9,38 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "guard/cluster_score.h"
 #include "guard/links.h"
 
 namespace retort::guard {
-
-// Evidence of one kind: how far the cluster stands above random sets of as many accounts of the same plan.
-enum class Evidence : std::uint8_t {
-    novel_scaffold,  // share of requests with grams that the past has not seen
-    distinct_texts,  // each asked once
-    no_follow_up,
-    reasoning,   // elicited
-    parameters,  // agree between accounts
-    timing,      // active in the same hours
-    onset,       // appeared together
-    volume,      // alike
-    payment,     // shared
-    address,     // shared
-    regular,     // spacing
-    client,      // programs agree
-    young,       // not known for long
-    count
-};
-inline constexpr std::size_t evidence_kinds = static_cast<std::size_t>(Evidence::count);
-std::string_view evidence_name(std::size_t kind);
-
-struct Cluster {
-    std::vector<std::uint32_t> members;   // account numbers, ascending
-    std::vector<std::uint32_t> scaffold;  // the grams that most members share, most shared first
-    float z[evidence_kinds] = {};         // standard deviations above the permuted mean
-    double requests = 0;
-    double dispersed = 0;  // distinct texts asked, less those of its largest account
-    double score = 0;
-};
 
 struct ClusterOptions {
     LinkOptions links;
@@ -49,14 +21,16 @@ struct ClusterOptions {
 };
 
 // The members that a verdict on the cluster is about. What links two accounts may be chance, and a chain of
-// chances leads from a campaign to honest users. So a member must share something that no prompt carries
-// (parameters, client, payment, address) with `bond` members, itself among them: one such trait where what it
-// has of the cluster's scaffold weighs as much as a link and a third of what the middle member's weighs, else
-// two. Without a scaffold all belong.
+// chances leads from a campaign to honest users. So a member must share something that no prompt carries with
+// customers of the cluster, `bond` of them with its own, and with more than chance gives: parameters, client,
+// address, or a first day (give or take one). One of these is enough where what it has in common with `bond`
+// members weighs as much as a link and a third of the middle member's, else it needs two. Of a cluster of
+// fewer customers: the accounts of the customer that has most, or all where none has several.
 std::vector<std::uint32_t> members_that_belong(std::span<const AccountState> accounts, const PastUse& past,
                                                const Cluster& cluster, const LinkOptions& options);
 
-// All clusters of two accounts and more, the highest score first. Deterministic.
+// All clusters of two accounts and more: those of several customers first, of each kind the highest score.
+// Deterministic.
 std::vector<Cluster> find_clusters(std::span<const AccountState> accounts, const PastUse& past,
                                    const TokenCounts& counts, const ClusterOptions& options);
 

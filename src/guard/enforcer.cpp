@@ -33,16 +33,20 @@ Json to_json(const Verdict& verdict) {
             {"score", verdict.score},
             {"held_back", verdict.reason},
             {"cluster_accounts", verdict.cluster_size},
+            {"customers", verdict.customers},
             {"requests", verdict.requests},
             {"dispersed_texts", verdict.dispersed},
+            {"unshared_texts", verdict.unshared},
+            {"requests_a_day", verdict.requests_a_day},
             {"evidence", evidence},
             {"scaffold", scaffold}};
 }
 
 std::string reason_of(const Verdict& verdict) {
-    std::string out = verdict.detector == Detector::cluster
-                          ? fmt::format("cluster of {} accounts", verdict.cluster_size)
-                          : fmt::format("detector {}", detector_name(verdict.detector));
+    const bool of_many = verdict.detector == Detector::cluster || verdict.detector == Detector::customer;
+    std::string out =
+        of_many ? fmt::format("{} of {} accounts", detector_name(verdict.detector), verdict.cluster_size)
+                : fmt::format("detector {}", detector_name(verdict.detector));
     out += fmt::format(", p {:.1e}", verdict.p);
     for (std::size_t k = 0; k < evidence_kinds; ++k)
         if (verdict.z[k] > 3) out += fmt::format(", {} {:.0f}", evidence_name(k), verdict.z[k]);

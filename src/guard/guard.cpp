@@ -18,6 +18,11 @@ constexpr float independent_z = 3.72F;
 constexpr std::size_t independent_kinds = 2;
 constexpr std::size_t smallest_suspended_cluster = 3;
 
+// By detector.
+DetectorValues best_scores(const AccountState& account) {
+    return {account.best_cluster, account.best_customer, account.best_account, account.best_logits};
+}
+
 bool has_independent_evidence(const Cluster& cluster) {
     std::size_t kinds = 0;
     for (const Evidence kind : {Evidence::parameters, Evidence::timing, Evidence::onset, Evidence::volume,
@@ -35,7 +40,7 @@ std::string_view level_name(Level level) {
 }
 
 std::string_view detector_name(Detector detector) {
-    constexpr std::string_view names[] = {"cluster", "account", "logits"};
+    constexpr std::string_view names[] = {"cluster", "customer", "account", "logits"};
     return names[static_cast<std::size_t>(detector)];
 }
 
@@ -54,18 +59,19 @@ std::vector<bool> benjamini_hochberg(std::span<const double> p_values, double ra
     return out;
 }
 
-double Guard::threshold(Level level) const {
-    return options_.rates[static_cast<std::size_t>(level)] * static_cast<double>(options_.window_ms) /
-           month_ms / static_cast<double>(detectors);
+double Guard::threshold(Level level, Detector detector) const {
+    return options_.rates[static_cast<std::size_t>(level)] *
+           options_.shares[static_cast<std::size_t>(detector)] * static_cast<double>(options_.window_ms) /
+           month_ms;
 }
 
 bool Guard::is_calibrated(Level level, Detector detector) const {
-    return static_cast<double>(null(detector).size()) * tail_reach * threshold(level) >= 1;
+    return static_cast<double>(null(detector).size()) * tail_reach * threshold(level, detector) >= 1;
 }
 
 Level Guard::level_of(double p, Detector detector, std::string& reason) const {
     for (const Level level : {Level::suspend, Level::throttle, Level::review}) {
-        if (p > threshold(level)) continue;
+        if (p > threshold(level, detector)) continue;
         if (is_calibrated(level, detector)) return level;
         reason = "not calibrated";
     }
@@ -118,7 +124,7 @@ void Guard::add(const store::Event& event, const std::function<void(Verdict)>& o
     if (account.in_window == 0) return;
     note_change(number);
     if (!sketch || event.end == "refused") return;
-    counts_.add(*sketch, account.window, number);
+    counts_.add(*sketch, account, number);
     if (counts_.is_crowded()) counts_.rebuild(accounts_);
 }
 
@@ -130,11 +136,14 @@ void Guard::note_change(std::uint32_t number) {
 }
 
 void Guard::end_tick(const std::function<void(Verdict)>& on_verdict) {
-    clusters_ = find_clusters(accounts_, past_, counts_, options_.clusters);
+    ClusterOptions options = options_.clusters;
+    options.links.traits = options.links.traits && windows_ > 0;
+    clusters_ = find_clusters(accounts_, past_, counts_, options);
     for (const Cluster& cluster : clusters_) {
-        for (const std::uint32_t i : cluster.members)
-            accounts_[i].best_cluster =
-                std::max(accounts_[i].best_cluster, static_cast<float>(cluster.score));
+        for (const std::uint32_t i : cluster.members) {
+            float& best = is_campaign(cluster) ? accounts_[i].best_cluster : accounts_[i].best_customer;
+            best = std::max(best, static_cast<float>(cluster.score));
+        }
     }
     std::sort(changed_.begin(), changed_.end());
     for (const std::uint32_t i : changed_) {
@@ -143,23 +152,30 @@ void Guard::end_tick(const std::function<void(Verdict)>& on_verdict) {
             std::max(account.best_account, static_cast<float>(account_score(facts_of(account.window))));
         account.best_logits = std::max(account.best_logits, static_cast<float>(logits_score(account.window)));
     }
-    judge_clusters(on_verdict);
+    judge_clusters(Detector::cluster, on_verdict);
+    judge_clusters(Detector::customer, on_verdict);
     judge_accounts(on_verdict);
     for (const std::uint32_t i : changed_) is_changed_[i] = false;
     changed_.clear();
 }
 
-void Guard::judge_clusters(const std::function<void(Verdict)>& on_verdict) {
-    const NullDistribution& past = null(Detector::cluster);
+void Guard::judge_clusters(Detector detector, const std::function<void(Verdict)>& on_verdict) {
+    const NullDistribution& past = null(detector);
     if (past.size() == 0) return;
+    std::vector<const Cluster*> judged;
     std::vector<double> p_values;
-    for (const Cluster& cluster : clusters_) p_values.push_back(past.p_value(cluster.score, 1));
+    for (const Cluster& cluster : clusters_) {
+        if (detector_of(cluster) != detector) continue;
+        judged.push_back(&cluster);
+        p_values.push_back(past.p_value(cluster.score, 1));
+    }
     const std::vector<bool> rejected = benjamini_hochberg(p_values, options_.false_discovery_rate);
-    for (std::size_t i = 0; i < clusters_.size(); ++i) {
+    for (std::size_t i = 0; i < judged.size(); ++i) {
         if (!rejected[i]) continue;
-        const Cluster& cluster = clusters_[i];
+        const Cluster& cluster = *judged[i];
         Verdict verdict;
-        verdict.level = level_of(p_values[i], Detector::cluster, verdict.reason);
+        verdict.detector = detector;
+        verdict.level = level_of(p_values[i], detector, verdict.reason);
         if (verdict.level == Level::suspend && !has_independent_evidence(cluster)) {
             verdict.level = Level::throttle;
             verdict.reason = "no independent evidence";
@@ -179,9 +195,12 @@ void Guard::judge_clusters(const std::function<void(Verdict)>& on_verdict) {
         verdict.p = p_values[i];
         verdict.score = cluster.score;
         verdict.cluster_size = cluster.members.size();
+        verdict.customers = cluster.customers;
         verdict.requests = cluster.requests;
         verdict.dispersed = cluster.dispersed;
-        std::copy(std::begin(cluster.z), std::end(cluster.z), verdict.z.begin());
+        verdict.unshared = cluster.unshared;
+        verdict.requests_a_day = cluster.requests_a_day;
+        verdict.z = cluster.z;
         verdict.scaffold = cluster.scaffold;
         on_verdict(std::move(verdict));
     }
@@ -196,7 +215,7 @@ void Guard::judge_accounts(const std::function<void(Verdict)>& on_verdict) {
             const double score = detector == Detector::account ? account.best_account : account.best_logits;
             Verdict verdict;
             verdict.p = past.p_value(score, 1);
-            if (verdict.p > threshold(Level::review)) continue;
+            if (verdict.p > threshold(Level::review, detector)) continue;
             verdict.level = level_of(verdict.p, detector, verdict.reason);
             // One account alone is never suspended: there is nothing across accounts.
             if (verdict.level == Level::suspend) {
@@ -219,9 +238,10 @@ void Guard::judge_accounts(const std::function<void(Verdict)>& on_verdict) {
     }
 }
 
-std::array<double, 3> Guard::p_values(const AccountState& account) const {
-    const double scores[detectors] = {account.best_cluster, account.best_account, account.best_logits};
-    std::array<double, 3> out{1, 1, 1};
+DetectorValues Guard::p_values(const AccountState& account) const {
+    const DetectorValues scores = best_scores(account);
+    DetectorValues out;
+    out.fill(1);
     for (std::size_t d = 0; d < detectors; ++d) {
         if (nulls_[d].size() == 0) continue;
         base::RandomStream random(first_bytes(account.id),
@@ -242,25 +262,25 @@ void Guard::end_window() {
         if (account.in_window != 0) {
             const bool flagged =
                 account.level >= static_cast<std::uint8_t>(Level::throttle) && !allowed_.contains(account.id);
-            const bool enters = options_.null_filter ? options_.null_filter(account.id) : !flagged;
-            if (enters) {
-                scores[0].push_back(account.best_cluster);
-                scores[1].push_back(account.best_account);
-                scores[2].push_back(account.best_logits);
+            const bool enters = !options_.null_filter || options_.null_filter(account.id);
+            if (enters && !flagged) {
+                const DetectorValues best = best_scores(account);
+                for (std::size_t d = 0; d < detectors; ++d) scores[d].push_back(static_cast<float>(best[d]));
             }
             // What flagged accounts ask does not become common by it.
             if (!flagged) {
-                for (const std::uint32_t token : link_tokens(account.window)) past_.add(token);
+                for (const std::uint32_t token : link_tokens(account)) past_.add(token);
             }
         }
         account.window = {};
         account.in_window = 0;
-        account.best_cluster = account.best_account = account.best_logits = 0;
+        account.best_cluster = account.best_customer = account.best_account = account.best_logits = 0;
     }
     for (std::size_t d = 0; d < detectors; ++d) {
         // As long as few know which words are common, everybody's template is new: no past to compare with.
-        if (d == static_cast<std::size_t>(Detector::cluster) && windows_ < options_.learning_windows)
-            continue;
+        const bool of_clusters =
+            static_cast<Detector>(d) == Detector::cluster || static_cast<Detector>(d) == Detector::customer;
+        if (of_clusters && windows_ < options_.learning_windows) continue;
         nulls_[d].add_window(std::move(scores[d]));
     }
     ++windows_;

@@ -24,13 +24,18 @@ inline constexpr std::size_t levels = 4;
 std::string_view level_name(Level level);
 
 enum class Detector : std::uint8_t {
-    cluster,  // accounts that move together (guard/clusters.h)
-    account,  // one account's harvesting, by itself
-    logits,   // bias maps and logprobs
+    cluster,   // accounts of several customers that move together (guard/clusters.h)
+    customer,  // accounts of one customer, or of a few
+    account,   // one account's harvesting, by itself
+    logits,    // bias maps and logprobs
     count
 };
 inline constexpr std::size_t detectors = static_cast<std::size_t>(Detector::count);
 std::string_view detector_name(Detector detector);
+using DetectorValues = std::array<double, detectors>;
+inline Detector detector_of(const Cluster& cluster) {
+    return is_campaign(cluster) ? Detector::cluster : Detector::customer;
+}
 
 struct HashOfId {
     std::size_t operator()(const store::ShortHash& hash) const { return first_bytes(hash); }
@@ -47,9 +52,12 @@ struct Verdict {
     std::string reason;  // why no higher: "not calibrated", "no independent evidence"; or ""
     std::vector<store::ShortHash> accounts;  // raised by this
     std::uint64_t cluster_size = 1;
+    std::uint64_t customers = 1;
     double requests = 0;
     double dispersed = 0;
-    std::array<float, evidence_kinds> z{};
+    double unshared = 1;
+    double requests_a_day = 0;
+    Evidences z{};
     std::vector<std::uint32_t> scaffold;
 };
 
@@ -58,14 +66,17 @@ struct GuardOptions {
     std::int64_t tick_ms = 3'600'000;
     // False positives an account-month that each level may cost, by level.
     double rates[levels] = {1, 1e-3, 1e-4, 1e-5};
+    // What of them each detector may spend. One account's evidence is weak and has the least.
+    DetectorValues shares = {0.7, 0.1, 0.1, 0.1};
     double false_discovery_rate = 0.05;  // over the clusters of a tick
     std::uint64_t learning_windows = 2;  // of which only the words are kept, no cluster's score
     ClusterOptions clusters;
-    // Which accounts may enter the null; for evaluation. Empty: all without a standing verdict above review.
+    // Which accounts may enter the null, of those without a standing verdict above review; for evaluation.
+    // Empty: all.
     std::function<bool(const store::ShortHash&)> null_filter;
     // Called for each account that was seen in a window, at its end, with the p-values of its largest scores
     // by the null before it (ties broken by the account's hash, so that they are uniform); for evaluation.
-    std::function<void(const AccountState&, const std::array<double, 3>&)> on_window;
+    std::function<void(const AccountState&, const DetectorValues&)> on_window;
 };
 
 class Guard {
@@ -97,9 +108,9 @@ class Guard {
         return allowed_.contains(account);
     }
     // The p-value at and below which a level is given, for one detector and window.
-    [[nodiscard]] double threshold(Level level) const;
+    [[nodiscard]] double threshold(Level level, Detector detector) const;
     // Of an account's largest scores so far in this window; 1 without a past.
-    [[nodiscard]] std::array<double, 3> p_values(const AccountState& account) const;
+    [[nodiscard]] DetectorValues p_values(const AccountState& account) const;
     [[nodiscard]] bool is_calibrated(Level level, Detector detector) const;
     [[nodiscard]] const GuardOptions& options() const { return options_; }
 
@@ -111,7 +122,7 @@ class Guard {
     std::uint32_t account_of(const store::Event& event);
     std::uint32_t number_of(const store::ShortHash& id);
     void note_change(std::uint32_t number);
-    void judge_clusters(const std::function<void(Verdict)>& on_verdict);
+    void judge_clusters(Detector detector, const std::function<void(Verdict)>& on_verdict);
     void judge_accounts(const std::function<void(Verdict)>& on_verdict);
     Level level_of(double p, Detector detector, std::string& reason) const;
 

@@ -12,7 +12,7 @@ namespace retort::guard {
 
 namespace {
 
-constexpr std::string_view magic = "RGUARD2\n";
+constexpr std::string_view magic = "RGUARD3\n";
 constexpr std::uint64_t most_bytes = std::uint64_t{16} << 30U;
 
 class Writer {

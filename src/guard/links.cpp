@@ -1,6 +1,7 @@
 #include "guard/links.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <map>
 #include <numeric>
@@ -78,7 +79,44 @@ std::vector<std::uint32_t> repeated_grams(const WindowStats& window) {
     return out;
 }
 
-bool may_link(const WindowStats& window, const TokenCounts& counts) {
+// Apart from grams and texts.
+std::uint32_t trait_token(std::uint64_t value, std::uint64_t kind) {
+    std::uint64_t sum = (value + kind) * 0x9e3779b97f4a7c15U;
+    sum = (sum ^ (sum >> 29U)) * 0xbf58476d1ce4e5b9U;
+    const auto token = static_cast<std::uint32_t>(sum >> 32U);
+    return token == 0 ? 1 : token;
+}
+
+// At most two.
+struct TraitTokens {
+    std::array<std::uint32_t, 2> values{};
+    std::size_t count = 0;
+    [[nodiscard]] std::span<const std::uint32_t> list() const { return {values.data(), count}; }
+};
+
+TraitTokens trait_tokens(const AccountState& account) {
+    TraitTokens out;
+    // A majority of one is no habit.
+    if (account.window.parameters_lead >= 2)
+        out.values[out.count++] = trait_token(account.window.parameters * 31 + account.client, 1);
+    if (account.address != 0) out.values[out.count++] = trait_token(account.address, 2);
+    return out;
+}
+
+// Grams that it has repeated, and its traits: what two accounts are enough for. Ascending.
+std::vector<std::uint32_t> repeated_tokens(const AccountState& account) {
+    std::vector<std::uint32_t> out = repeated_grams(account.window);
+    const TraitTokens traits = trait_tokens(account);
+    out.insert(out.end(), traits.list().begin(), traits.list().end());
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+bool may_link(const AccountState& account, const TokenCounts& counts) {
+    const WindowStats& window = account.window;
+    const TraitTokens traits = trait_tokens(account);
+    for (const std::uint32_t trait : traits.list())
+        if (counts.may_link(trait)) return true;
     for (std::size_t i = 0; i < GramTable::size; ++i)
         if (window.grams.counts[i] >= 2 && counts.may_link(window.grams.grams[i])) return true;
     for (const std::uint32_t gram : window.sample.values)
@@ -93,10 +131,14 @@ std::vector<Posting> postings_of(std::span<const AccountState> accounts, std::si
                                  const PastUse& past, const TokenCounts& counts, const LinkOptions& options) {
     std::vector<Posting> out;
     for (std::size_t i = begin; i < end; ++i) {
-        const WindowStats& window = accounts[i].window;
-        if (window.requests < options.min_requests || !may_link(window, counts)) continue;
-        const std::vector<std::uint32_t> repeated = repeated_grams(window);
-        for (const std::uint32_t token : link_tokens(window)) {
+        const AccountState& account = accounts[i];
+        if (account.window.requests < options.min_requests || !may_link(account, counts)) continue;
+        const std::vector<std::uint32_t> repeated = repeated_tokens(account);
+        const TraitTokens traits = trait_tokens(account);
+        for (const std::uint32_t token : link_tokens(account)) {
+            if (!options.traits &&
+                std::find(traits.list().begin(), traits.list().end(), token) != traits.list().end())
+                continue;
             // So common that it weighs nothing.
             if (!counts.may_link(token) || past.of(token) >= 64) continue;
             out.push_back(posting(token, static_cast<std::uint32_t>(i),
@@ -300,8 +342,9 @@ std::uint32_t text_token(std::uint32_t pool_hash) {
     return token == 0 ? 1 : token;
 }
 
-std::vector<std::uint32_t> link_tokens(const WindowStats& window) {
-    std::vector<std::uint32_t> out = repeated_grams(window);
+std::vector<std::uint32_t> link_tokens(const AccountState& account) {
+    const WindowStats& window = account.window;
+    std::vector<std::uint32_t> out = repeated_tokens(account);
     for (const std::uint32_t gram : window.sample.values)
         if (gram != 0) out.push_back(gram);
     for (const std::uint32_t text : window.pool.values)
@@ -338,7 +381,10 @@ void TokenCounts::count(std::uint32_t token, std::uint32_t number, bool repeated
         hot_[i / 64] |= std::uint64_t{1} << (i % 64);
 }
 
-void TokenCounts::add(const PromptSketch& sketch, const WindowStats& window, std::uint32_t number) {
+void TokenCounts::add(const PromptSketch& sketch, const AccountState& account, std::uint32_t number) {
+    const WindowStats& window = account.window;
+    const TraitTokens traits = trait_tokens(account);
+    for (const std::uint32_t trait : traits.list()) count(trait, number, true);
     const std::uint32_t last = window.sample.values.back();
     for (const std::uint32_t gram : sketch.grams) {
         if (gram == PromptSketch::no_gram) continue;
@@ -361,10 +407,10 @@ void TokenCounts::rebuild(std::span<const AccountState> accounts) {
     }
     clear();
     for (std::uint32_t number = 0; number < accounts.size(); ++number) {
-        const WindowStats& window = accounts[number].window;
-        if (window.requests == 0) continue;
-        const std::vector<std::uint32_t> repeated = repeated_grams(window);
-        for (const std::uint32_t token : link_tokens(window))
+        const AccountState& account = accounts[number];
+        if (account.window.requests == 0) continue;
+        const std::vector<std::uint32_t> repeated = repeated_tokens(account);
+        for (const std::uint32_t token : link_tokens(account))
             count(token, number, std::binary_search(repeated.begin(), repeated.end(), token));
     }
     if (is_crowded()) rebuild(accounts);

@@ -1,6 +1,6 @@
-// The graph of accounts: which share grams, texts or a payment. What an hour's tick compares exactly is only
-// what may be shared at all: tokens are counted as events come, so that a million accounts of which few have
-// anything in common cost a scan and no sort. Knows no score and no verdict.
+// The graph of accounts: which share grams, texts, traits or a payment. What an hour's tick compares exactly
+// is only what may be shared at all: tokens are counted as events come, so that a million accounts of which
+// few have anything in common cost a scan and no sort. Knows no score and no verdict.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ class TokenCounts {
   public:
     explicit TokenCounts(std::size_t several) : several_(static_cast<std::uint32_t>(several)) { clear(); }
     // What an event has left in its account's sketches; `number` is the account's.
-    void add(const PromptSketch& sketch, const WindowStats& window, std::uint32_t number);
+    void add(const PromptSketch& sketch, const AccountState& account, std::uint32_t number);
     void clear();
     // Of all windows, anew: after a restart, and in more room when it has become crowded.
     void rebuild(std::span<const AccountState> accounts);
@@ -74,15 +74,16 @@ class TokenCounts {
 // Texts and grams share one table.
 std::uint32_t text_token(std::uint32_t pool_hash);
 // The tokens of an account that may link it, ascending and distinct: grams that it has repeated, a sample of
-// all its grams, texts asked.
-std::vector<std::uint32_t> link_tokens(const WindowStats& window);
+// all its grams, texts asked, and its traits: client program and parameters together, and its address.
+std::vector<std::uint32_t> link_tokens(const AccountState& account);
 
 double weight_of(const PastUse& past, std::uint32_t token);
 
 struct LinkOptions {
+    bool traits = true;              // link too; without a past every trait would be new
     std::uint32_t min_requests = 2;  // of an account in the window
     std::size_t several = 4;         // accounts that must have a gram or text which none of them repeats
-    double weight = 2;               // two grams that the past has never seen, or a shared payment
+    double weight = 2;               // two tokens that the past has never seen, or a shared payment
     std::size_t bond = 3;            // pairs of accounts, none in two of them, that tie two groups
 };
 

@@ -27,6 +27,7 @@ void NullDistribution::rebuild() {
     for (const auto& window : windows_) sorted_.insert(sorted_.end(), window.begin(), window.end());
     std::sort(sorted_.begin(), sorted_.end());
     tail_scale_ = smallest_scale;
+    tail_company_ = 1;
     if (sorted_.empty()) return;
     const auto from = static_cast<std::size_t>(static_cast<double>(sorted_.size()) * (1 - tail_share));
     const double threshold = sorted_[std::min(from, sorted_.size() - 1)];
@@ -40,7 +41,12 @@ void NullDistribution::rebuild() {
         sum += last - threshold;
         ++count;
     }
-    if (count > 1) tail_scale_ = std::max(smallest_scale, sum / static_cast<double>(count - 1));
+    if (count > 1) {
+        tail_scale_ = std::max(smallest_scale, sum / static_cast<double>(count - 1));
+        // Where nobody is known to have scored at all, the many noughts are not one cluster.
+        const auto company = static_cast<double>(sorted_.size() - from) / static_cast<double>(count);
+        if (threshold > 0) tail_company_ = std::max(1.0, company);
+    }
 }
 
 double NullDistribution::p_value(double score, double uniform) const {
@@ -50,7 +56,8 @@ double NullDistribution::p_value(double score, double uniform) const {
     const auto equal = static_cast<double>(high - low);
     const double size = static_cast<double>(sorted_.size()) + 1;
     if (above == 0 && equal == 0 && !sorted_.empty()) {
-        return uniform / size * std::exp(-(value - sorted_.back()) / tail_scale_);
+        return std::min(1.0,
+                        uniform * tail_company_ / size * std::exp(-(value - sorted_.back()) / tail_scale_));
     }
     return (above + uniform * (equal + 1)) / size;
 }

@@ -17,7 +17,8 @@ class NullDistribution {
     // P(a benign account-window scores at least `score`): the rank (1 + number at or above) / (1 + size),
     // ties broken by `uniform` in [0, 1], so that p is uniform under the null. Above the largest ever seen,
     // the tail is taken to fall off exponentially, with the mean excess over the 99 % quantile as its scale:
-    // ranks alone could not go below 1 / (1 + size).
+    // ranks alone could not go below 1 / (1 + size). Who goes beyond it there does so with as many others as
+    // share a value in the tail: the accounts of one cluster are one observation and many alarms.
     [[nodiscard]] double p_value(double score, double uniform) const;
 
     // For a checkpoint.
@@ -29,6 +30,7 @@ class NullDistribution {
     std::vector<std::vector<float>> windows_;
     std::vector<float> sorted_;  // ascending
     double tail_scale_ = 1;
+    double tail_company_ = 1;  // accounts a value of the tail
 };
 
 }  // namespace retort::guard

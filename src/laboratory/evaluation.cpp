@@ -23,6 +23,13 @@ bool is_tested(const store::ShortHash& account) {
     return (account[3] & 1U) != 0;
 }
 
+// One p for all detectors together: each may spend its share (Bonferroni, weighted).
+double all_detectors(const guard::DetectorValues& p, const guard::DetectorValues& shares) {
+    double least = 1;
+    for (std::size_t d = 0; d < p.size(); ++d) least = std::min(least, p[d] / shares[d]);
+    return least;
+}
+
 struct Fork {
     std::int32_t day = 0;
     std::string state;
@@ -38,7 +45,7 @@ std::string describe(const guard::Cluster& cluster, const Guard& guard,
     }
     std::string out =
         fmt::format("score {:.1f} p {:.1e} {} accounts {:.0f} requests {:.0f} dispersed:", cluster.score,
-                    guard.null(guard::Detector::cluster).p_value(cluster.score, 1), cluster.members.size(),
+                    guard.null(guard::detector_of(cluster)).p_value(cluster.score, 1), cluster.members.size(),
                     cluster.requests, cluster.dispersed);
     for (const auto& [kind, count] : kinds) out += fmt::format(" {} {},", count, kind);
     for (std::size_t k = 0; k < guard::evidence_kinds; ++k)
@@ -72,32 +79,32 @@ class Evaluator {
         return options;
     }
 
-    void count_window(const guard::AccountState& account, const std::array<double, 3>& p, std::int32_t week) {
+    void count_window(const guard::AccountState& account, const guard::DetectorValues& p, std::int32_t week) {
         if (week < options_.past_weeks) return;
         const Person& person = *who_.at(account.id);
         const auto kind = static_cast<std::size_t>(person.kind);
         first_week_.insert(account.id);
         if (week == options_.past_weeks) {
-            for (std::size_t d = 0; d < 3; ++d) ks_[d].push_back(p[d]);
+            for (std::size_t d = 0; d < guard::detectors; ++d) ks_[d].push_back(p[d]);
         }
         if (!is_tested(account.id)) return;
         for (const std::string& name : {std::string("all"), std::string(honest_name(kind))}) {
             FalseAlarms& alarms = result_.by_kind[name];
             alarms.months += 7.0 / 30;
         }
-        result_.honest_p.push_back(std::min(1.0, 3 * *std::min_element(p.begin(), p.end())));
+        result_.honest_p.push_back(all_detectors(p, options_.guard.shares));
     }
 
     Status honest() {
         guard::GuardOptions options = guard_options();
         std::int32_t week = 0;
-        options.on_window = [&](const guard::AccountState& account, const std::array<double, 3>& p) {
+        options.on_window = [&](const guard::AccountState& account, const guard::DetectorValues& p) {
             count_window(account, p,
                          static_cast<std::int32_t>((account.window.last_ms - options_.traffic.begin_ms) /
                                                    (week_days * std::int64_t{86'400'000})));
         };
         Guard guard(options);
-        std::unordered_map<store::ShortHash, std::uint8_t, guard::HashOfId> raised;
+        auto& raised = honest_levels_;
         const auto on_verdict = [&](const Verdict& verdict) {
             for (const store::ShortHash& id : verdict.accounts) {
                 const Person& person = *who_.at(id);
@@ -115,7 +122,7 @@ class Evaluator {
                 ++result_.detectors_of_alarms[std::string(honest_name(static_cast<std::size_t>(person.kind)))]
                                              [static_cast<std::size_t>(verdict.detector)];
             }
-            if (week >= options_.past_weeks && verdict.detector == guard::Detector::cluster) {
+            if (week >= options_.past_weeks && verdict.accounts.size() > 1) {
                 std::string members;
                 std::map<std::string, std::size_t> kinds;
                 for (const store::ShortHash& id : verdict.accounts)
@@ -125,9 +132,9 @@ class Evaluator {
                 for (std::size_t k = 0; k < guard::evidence_kinds; ++k)
                     if (verdict.z[k] > 1)
                         why += fmt::format(" {} {:.1f}", guard::evidence_name(k), verdict.z[k]);
-                result_.log.push_back(fmt::format("verdict {} p {:.1e} score {:.1f}:{}{}",
-                                                  level_name(verdict.level), verdict.p, verdict.score,
-                                                  members, why));
+                result_.log.push_back(fmt::format("verdict {} of {} p {:.1e} score {:.1f}:{}{}",
+                                                  level_name(verdict.level), detector_name(verdict.detector),
+                                                  verdict.p, verdict.score, members, why));
             }
         };
         BaselineTracker tracker;
@@ -168,7 +175,7 @@ class Evaluator {
             ++result_.by_kind["all"].accounts;
             ++result_.by_kind[std::string(honest_name(static_cast<std::size_t>(person.kind)))].accounts;
         }
-        for (std::size_t d = 0; d < 3; ++d) {
+        for (std::size_t d = 0; d < guard::detectors; ++d) {
             const auto test = stats::kolmogorov_uniformity(ks_[d]);
             result_.ks_distance[d] = test.distance;
             result_.ks_p[d] = test.p;
@@ -267,10 +274,21 @@ class Evaluator {
                 owner[account_hash(person.number)] = running.get();
             all.push_back(std::move(running));
         }
+        std::unordered_map<store::ShortHash, std::uint8_t, guard::HashOfId> drawn_in;
+        std::unordered_set<store::ShortHash, guard::HashOfId> beside;  // honest, tested, seen
         const auto on_verdict = [&](const Verdict& verdict) {
             for (const store::ShortHash& id : verdict.accounts) {
                 const auto found = owner.find(id);
-                if (found == owner.end()) continue;
+                if (found == owner.end()) {
+                    std::uint8_t& level = drawn_in[id];
+                    if (is_tested(id)) level = std::max(level, static_cast<std::uint8_t>(verdict.level));
+                    const Person& person = *who_.at(id);
+                    result_.log.push_back(fmt::format(
+                        "beside campaigns of day {}: {} of {}, {} accounts: a {} since day {}", fork.day,
+                        level_name(verdict.level), detector_name(verdict.detector), verdict.cluster_size,
+                        honest_name(static_cast<std::size_t>(person.kind)), person.first_day));
+                    continue;
+                }
                 for (std::size_t l = 1; l <= static_cast<std::size_t>(verdict.level); ++l)
                     flag(*found->second, id, l);
                 if (verdict.level >= Level::throttle && found->second->result.detector.empty())
@@ -288,8 +306,8 @@ class Evaluator {
         }
         for (const auto& [id, first] : aged_) guard.set_first_seen(id, first);
         aged_.clear();
-        for (std::int32_t day = fork.day;
-             day < std::min(fork.day + most_campaign_days, options_.traffic.days); ++day) {
+        std::int32_t day = fork.day;
+        for (; day < std::min(fork.day + most_campaign_days, options_.traffic.days); ++day) {
             if (base::interrupted()) return fail(ErrorCode::cancelled, "stopped");
             std::vector<store::Event> events = traffic_.day(day);
             bool going = false;
@@ -305,7 +323,10 @@ class Evaluator {
             for (const store::Event& event : events) {
                 guard.add(event, on_verdict);
                 const auto found = owner.find(event.account);
-                if (found == owner.end()) continue;
+                if (found == owner.end()) {
+                    if (is_tested(event.account)) beside.insert(event.account);
+                    continue;
+                }
                 Running& running = *found->second;
                 ++running.requests;
                 running.active.insert(event.account);
@@ -321,6 +342,13 @@ class Evaluator {
                     measure(running, guard);
             }
             guard.end_tick(on_verdict);
+        }
+        ++result_.drawn_in.overlays;
+        result_.drawn_in.months += static_cast<double>(beside.size()) * (day - fork.day) / 30;
+        for (const auto& [id, level] : drawn_in) {
+            const auto known = honest_levels_.find(id);
+            const std::uint8_t without = known == honest_levels_.end() ? 0 : known->second;
+            for (std::uint8_t l = without + 1; l <= level; ++l) ++result_.drawn_in.raised[l];
         }
         for (const auto& running : all) result_.campaigns.push_back(std::move(running->result));
         return {};
@@ -339,7 +367,7 @@ class Evaluator {
         for (const guard::AccountState& account : guard.accounts()) {
             if (!running.active.contains(account.id)) continue;
             const auto values = guard.p_values(account);
-            p.push_back(std::min(1.0, 3 * *std::min_element(values.begin(), values.end())));
+            p.push_back(all_detectors(values, guard.options().shares));
         }
         if (p.empty()) return;
         const auto middle = p.begin() + static_cast<std::ptrdiff_t>(p.size() / 2);
@@ -381,7 +409,8 @@ class Evaluator {
     std::unordered_map<store::ShortHash, const Person*, guard::HashOfId> who_;
     std::unordered_set<store::ShortHash, guard::HashOfId> first_week_;
     std::unordered_map<store::ShortHash, std::int64_t, guard::HashOfId> aged_;
-    std::array<std::vector<double>, 3> ks_;
+    std::array<std::vector<double>, guard::detectors> ks_;
+    std::unordered_map<store::ShortHash, std::uint8_t, guard::HashOfId> honest_levels_;
     std::vector<Fork> forks_;
     std::array<guard::NullDistribution, baselines> nulls_;
     std::vector<std::array<guard::NullDistribution, baselines>> fork_nulls_;

@@ -61,6 +61,14 @@ struct FalseAlarm {
     std::size_t kind = 0;  // of Honest
 };
 
+// Honest accounts of the tested half while campaigns run beside them: those raised that the same weeks
+// without campaigns did not raise as high.
+struct DrawnIn {
+    std::size_t overlays = 0;  // sets of campaigns over the same honest days
+    double months = 0;         // account-months
+    std::array<std::size_t, guard::levels> raised{};
+};
+
 struct EvaluationResult {
     std::size_t honest_accounts = 0;
     std::size_t honest_events = 0;
@@ -68,13 +76,15 @@ struct EvaluationResult {
     std::vector<CampaignResult> campaigns;
     std::map<std::string, FalseAlarms> by_kind;   // of the tested half; "all" is the sum
     std::array<FalseAlarms, baselines> baseline;  // likewise, in all
-    std::map<std::string, std::array<std::size_t, 3>> detectors_of_alarms;
+    std::map<std::string, std::array<std::size_t, guard::detectors>> detectors_of_alarms;
     std::vector<FalseAlarm> alarms;
+    DrawnIn drawn_in;
     // Of all honest accounts seen in the first tested week: p-values by detector, and KS against uniform.
-    std::array<double, 3> ks_distance{};
-    std::array<double, 3> ks_p{};
+    guard::DetectorValues ks_distance{};
+    guard::DetectorValues ks_p{};
     std::size_t ks_accounts = 0;
-    // p (smallest of the three, times three) of honest account-weeks of the tested half, ascending.
+    // p (the smallest of the detectors', each divided by its share of the false positives) of honest
+    // account-weeks of the tested half, ascending.
     std::vector<double> honest_p;
     std::vector<std::string> log;  // the worst honest clusters, for a person
 };

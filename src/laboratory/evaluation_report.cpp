@@ -128,13 +128,24 @@ std::string report(const EvaluationResult& result, const EvaluationOptions& opti
                            rate_text(alarms.raised[3], alarms.months));
     }
     out += "\nAlarms by detector (accounts, repeated raises counted): ";
-    for (const auto& [kind, counts] : result.detectors_of_alarms)
-        out += fmt::format("{}: cluster {}, account {}, logits {}; ", kind, counts[0], counts[1], counts[2]);
+    for (const auto& [kind, counts] : result.detectors_of_alarms) {
+        out += kind + ":";
+        for (std::size_t d = 0; d < guard::detectors; ++d)
+            out += fmt::format(" {} {}{}", detector_name(static_cast<guard::Detector>(d)), counts[d],
+                               d + 1 < guard::detectors ? "," : "; ");
+    }
+    out += fmt::format("\n\nUniformity of null p-values, first tested week, {} honest accounts (KS):",
+                       result.ks_accounts);
+    for (std::size_t d = 0; d < guard::detectors; ++d)
+        out += fmt::format("{} {} D {:.4f} p {:.2g}", d == 0 ? "" : ";",
+                           detector_name(static_cast<guard::Detector>(d)), result.ks_distance[d],
+                           result.ks_p[d]);
+    const DrawnIn& drawn = result.drawn_in;
     out += fmt::format(
-        "\n\nUniformity of null p-values, first tested week, {} honest accounts (KS): cluster D "
-        "{:.4f} p {:.2g}; account D {:.4f} p {:.2g}; logits D {:.4f} p {:.2g}\n\n",
-        result.ks_accounts, result.ks_distance[0], result.ks_p[0], result.ks_distance[1], result.ks_p[1],
-        result.ks_distance[2], result.ks_p[2]);
+        "\n\nBeside campaigns ({} sets of them, {:.0f} account-months of the tested half), accounts raised "
+        "that the same weeks without campaigns did not: review {}, throttle {}, suspend {}\n\n",
+        drawn.overlays, drawn.months, rate_text(drawn.raised[1], drawn.months),
+        rate_text(drawn.raised[2], drawn.months), rate_text(drawn.raised[3], drawn.months));
     std::map<std::pair<std::size_t, std::uint32_t>, std::vector<const CampaignResult*>> cells;
     for (const CampaignResult& each : result.campaigns)
         cells[{static_cast<std::size_t>(each.family), each.keys}].push_back(&each);

@@ -165,7 +165,7 @@ TEST(Links, TokenCountsMissNobody) {
         ASSERT_TRUE(sketch);
         accounts[who].id = event.account;
         add_event(accounts[who], event, &*sketch, 0);
-        counts.add(*sketch, accounts[who].window, who);
+        counts.add(*sketch, accounts[who], who);
         if (counts.is_crowded()) counts.rebuild(accounts);
     }
     const PastUse past;
@@ -182,7 +182,7 @@ TEST(Links, TokenCountsMissNobody) {
     std::size_t kept = 0;
     std::size_t held = 0;
     for (const AccountState& account : accounts) {
-        for (const std::uint32_t token : link_tokens(account.window)) {
+        for (const std::uint32_t token : link_tokens(account)) {
             ++held;
             kept += counts.may_link(token) ? 1 : 0;
         }
@@ -232,21 +232,6 @@ TEST(Links, OneBridgeTiesNoTwoGroups) {
     EXPECT_EQ(TwoGroups(0).parts.size(), 2U);
     EXPECT_EQ(TwoGroups(1).parts.size(), 2U);
     EXPECT_EQ(TwoGroups(5).parts.size(), 1U);
-}
-
-TEST(Clusters, AreAboutMembersThatShareMoreThanWords) {
-    const TwoGroups groups(0);
-    TokenCounts all(1);
-    all.rebuild(groups.accounts);
-    const auto clusters = find_clusters(groups.accounts, groups.past, all, ClusterOptions{});
-    ASSERT_EQ(clusters.size(), 2U);
-    for (const Cluster& cluster : clusters) {
-        const bool first = cluster.members.front() == 0;
-        EXPECT_EQ(cluster.members.size(), first ? 11U : 10U);
-        const auto members = members_that_belong(groups.accounts, groups.past, cluster, groups.options);
-        EXPECT_EQ(members.size(), 10U);
-        EXPECT_FALSE(std::binary_search(members.begin(), members.end(), 20U));
-    }
 }
 
 TEST(Guard, LeavesAllowedAccountsAlone) {
