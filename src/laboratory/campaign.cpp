@@ -4,6 +4,7 @@
 
 #include "base/random.h"
 #include "laboratory/campaign_published.h"
+#include "laboratory/campaign_unseen.h"
 #include "laboratory/draws.h"
 #include "laboratory/traffic.h"
 #include "laboratory/wording.h"
@@ -15,6 +16,9 @@ namespace {
 constexpr std::int64_t ms_a_day = 86'400'000;
 constexpr std::uint64_t attacker_numbers = 1'000'000'000;  // apart from honest ones
 constexpr std::uint64_t most_keys = 10'000;
+// What the numbers of accounts step by; the seeds of prompts step by 31.
+constexpr std::uint64_t most_families = 32;
+static_assert(attacks <= 31);
 
 bool is_scripted(Attack family) {
     return family == Attack::scaffold || family == Attack::slow || family == Attack::paraphrase ||
@@ -25,14 +29,19 @@ bool is_scripted(Attack family) {
 }  // namespace
 
 std::string_view attack_name(Attack family) {
-    constexpr std::string_view names[attacks] = {"scaffold", "slow",       "paraphrase", "active",
-                                                 "mimic",    "adaptive",   "logits",     "persona",
-                                                 "evolved",  "curriculum", "translated", "dialogue"};
+    constexpr std::string_view names[attacks] = {
+        "scaffold", "slow",    "paraphrase", "active",         "mimic",      "adaptive",
+        "logits",   "persona", "evolved",    "curriculum",     "translated", "dialogue",
+        "rubric",   "hydra",   "bootstrap",  "backtranslated", "resampled",  "agentic"};
     return names[static_cast<std::size_t>(family)];
 }
 
 bool is_design_family(Attack family) {
     return family < Attack::persona;
+}
+
+bool is_unseen(Attack family) {
+    return family >= Attack::rubric && family < Attack::count;
 }
 
 Campaign::Campaign(const Traffic& traffic, CampaignOptions options) : traffic_(&traffic), options_(options) {
@@ -41,7 +50,12 @@ Campaign::Campaign(const Traffic& traffic, CampaignOptions options) : traffic_(&
     const bool careful = options_.family == Attack::adaptive || options_.family == Attack::mimic ||
                          options_.family == Attack::curriculum || options_.family == Attack::dialogue;
     const std::uint64_t base =
-        attacker_numbers + (options_.number * 32 + static_cast<std::uint64_t>(options_.family)) * most_keys;
+        attacker_numbers +
+        (options_.number * most_families + static_cast<std::uint64_t>(options_.family)) * most_keys;
+    if (is_unseen(options_.family)) {
+        people_ = unseen_people(traffic, options_, base);
+        return;
+    }
     const std::uint64_t proxies = 1 + options_.keys / 4;
     const std::uint64_t payments = 1 + options_.keys / 6;
     const std::uint64_t parameters = 700 + draw.below(1000);
@@ -123,6 +137,11 @@ std::vector<store::Event> Campaign::day(std::int32_t day) const {
     for (std::uint32_t k = 0; k < people_.size(); ++k) {
         const Person& person = people_[k];
         if (day < person.first_day) continue;
+        if (is_unseen(options_.family)) {
+            for (const Request& request : unseen_requests(*traffic_, options_, person, k, day))
+                events.push_back(traffic_->event_of(person, request));
+            continue;
+        }
         const bool attacks_now = day >= options_.first_day;
         base::RandomStream random(honest.seed ^ 0xfeedU,
                                   person.number * 4096 + static_cast<std::uint64_t>(day));
@@ -130,8 +149,7 @@ std::vector<store::Event> Campaign::day(std::int32_t day) const {
         const bool office = options_.family == Attack::slow;
         const bool sessions = !is_scripted(options_.family);
         const double mean = attacks_now ? person.rate : 0.6;
-        const auto count = static_cast<std::uint32_t>(
-            std::max(0.0, std::floor(mean + std::sqrt(mean) * random.normal() * 0.5 + random.uniform())));
+        const std::uint32_t count = day_count(mean, random);
         double hour = person.hour + 3 * random.normal();
         for (std::uint32_t i = 0; i < count; ++i) {
             Request request;

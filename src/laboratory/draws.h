@@ -1,6 +1,7 @@
 // Draws that the laboratory's files share. Knows nobody.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -21,6 +22,12 @@ inline double log_normal(base::RandomStream& random, double median, double sigma
 template <typename T>
 const T& pick(const std::vector<T>& list, base::RandomStream& random) {
     return list[random.below(list.size())];
+}
+
+// How many requests somebody makes on a day who means to make `mean`.
+inline std::uint32_t day_count(double mean, base::RandomStream& random) {
+    return static_cast<std::uint32_t>(
+        std::max(0.0, std::floor(mean + std::sqrt(mean) * random.normal() * 0.5 + random.uniform())));
 }
 
 // What a tool, company, class or bureau has in common.

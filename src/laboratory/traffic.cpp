@@ -166,9 +166,8 @@ class Writer {
 
     void agent() {
         const bool common = own_.uniform() < 0.4;
-        base::RandomStream framework(options_.seed ^ 0x77U, common ? own_.below(5) : person_.number + 100);
-        const std::string system = "You are an agent that uses tools. Reply with one action. " +
-                                   some_words(pick(library_.passages, framework), 0, 40);
+        const std::string system = framework_prompt(
+            library_, options_.seed, common ? own_.below(public_frameworks) : person_.number + 100);
         const int runs = poisson(random_, person_.rate);
         for (int run = 0; run < runs; ++run) {
             std::int64_t time = at_hour(options_, day_, 24 * random_.uniform());
@@ -329,6 +328,12 @@ std::string_view honest_name(std::size_t kind) {
                                                       "translation bureau",
                                                       "licensed synthetic data"};
     return names[kind];
+}
+
+std::string framework_prompt(const PromptLibrary& library, std::uint64_t seed, std::uint64_t framework) {
+    base::RandomStream own(seed ^ 0x77U, framework);
+    return "You are an agent that uses tools. Reply with one action. " +
+           some_words(pick(library.passages, own), 0, 40);
 }
 
 store::ShortHash account_hash(std::uint64_t number) {

@@ -46,6 +46,13 @@ enum class Attack : std::uint8_t {
     curriculum,  // a tree of subjects asked leaf by leaf, in sessions, a card a key (Li et al. 2024)
     translated,  // a benchmark's items in other words, as after a translation there and back
     dialogue,    // conversations that make a lesson of each answer, in sessions, a card a key
+    // After the disclosures of 2026 and further recipes; written without sight of the detectors.
+    rubric,          // candidates graded by rubrics, a reward model's work; keys in step, few cards
+    hydra,           // reasoning behind completed answers, among a proxy's customers; a card a key
+    bootstrap,       // more tasks in the manner of sampled ones (Wang et al. 2022); few cards
+    backtranslated,  // instructions out of documents (Li et al. 2023); a card and a wording a key
+    resampled,       // each question sixteen times, over all keys (Guha et al. 2025); few addresses
+    agentic,         // trajectories in public agent frameworks, each goal three times; a card a key
     count
 };
 inline constexpr std::size_t attacks = static_cast<std::size_t>(Attack::count);
@@ -53,6 +60,8 @@ std::string_view attack_name(Attack family);
 
 // Whose results were seen while the detectors were made; of the others none was.
 bool is_design_family(Attack family);
+// Written by somebody who had not seen the detectors either.
+bool is_unseen(Attack family);
 
 struct Request {
     std::int64_t time_ms = 0;
@@ -137,6 +146,10 @@ class Campaign {
     CampaignOptions options_;
     std::vector<Person> people_;
 };
+
+// The system prompt of an agent framework; the first few are public, and many use them.
+inline constexpr std::uint64_t public_frameworks = 5;
+std::string framework_prompt(const PromptLibrary& library, std::uint64_t seed, std::uint64_t framework);
 
 store::ShortHash account_hash(std::uint64_t number);
 void sort_by_time(std::vector<store::Event>& events);

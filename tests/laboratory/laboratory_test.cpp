@@ -1,8 +1,10 @@
 // Laboratory traffic: reproducible, in any order, labelled, and what the kinds promise.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/random.h"
@@ -102,10 +104,139 @@ TEST(Campaign, KeepsToItsPlanAndItsFamily) {
         EXPECT_EQ(keys.size(), 50U);
         EXPECT_EQ(bias, family == Attack::logits ? count : 0U);
         const bool aged = !campaign.day(14).empty();
-        EXPECT_EQ(aged, family == Attack::adaptive);
+        EXPECT_EQ(aged, family == Attack::adaptive || family == Attack::hydra);
+        EXPECT_TRUE(campaign.is_cover(14));  // whatever an aged account asks then
+        EXPECT_FALSE(campaign.is_cover(21));
         EXPECT_EQ(text_of(campaign.day(22)),
                   text_of(Campaign(traffic, {family, 50, 1, 21, 650, 20}).day(22)));
     }
+}
+
+TEST(Campaign, NoTwoShareAnAccount) {
+    const Traffic traffic(library(), small());
+    std::set<std::uint64_t> numbers;
+    for (const Person& person : traffic.people()) numbers.insert(person.number);
+    std::size_t count = numbers.size();
+    for (std::size_t f = 0; f < attacks; ++f) {
+        for (const std::uint64_t number : {0U, 1U, 2U}) {
+            const Campaign campaign(traffic, {static_cast<Attack>(f), 10'000, number, 21, 650, 20});
+            for (const Person& person : campaign.people()) numbers.insert(person.number);
+            count += 10'000;
+        }
+    }
+    EXPECT_EQ(numbers.size(), count);
+}
+
+// A day of fifty keys, with its texts.
+struct CampaignDay {
+    explicit CampaignDay(Attack family) {
+        TrafficOptions options = small();
+        options.bodies = true;
+        const Traffic traffic(library(), options);
+        const Campaign campaign(traffic, {family, 50, 1, 21, 650, 20});
+        for (const store::Event& event : campaign.day(22)) {
+            ++requests;
+            follow_ups += event.messages > 2 ? 1 : 0;
+            addresses.insert(event.address);
+            payments.insert(event.payment);
+            clients.insert(event.user_agent);
+            hours.insert((event.time_ms - options.begin_ms) / 3'600'000 % 24);
+            ++parameters[event.parameters];
+            const auto messages = nlohmann::json::parse(event.body)["messages"];
+            const auto asked = messages.back()["content"].get<std::string>();
+            ++systems[messages.size() > 1 ? messages[0]["content"].get<std::string>() : ""];
+            askers[asked].insert(event.account);
+            ++copies[asked];
+        }
+        for (const auto& [setting, count] : parameters) commonest = std::max(commonest, count);
+    }
+    std::size_t requests = 0;
+    std::size_t follow_ups = 0;
+    std::size_t commonest = 0;  // requests of one setting
+    std::set<store::ShortHash> addresses;
+    std::set<store::ShortHash> payments;
+    std::set<store::ShortHash> clients;
+    std::set<std::int64_t> hours;
+    std::map<std::uint64_t, std::size_t> parameters;
+    std::map<std::string, std::size_t> systems;
+    std::map<std::string, std::size_t> copies;
+    std::map<std::string, std::set<store::ShortHash>> askers;
+};
+
+TEST(Campaign, RubricGradesInStepWithFewCards) {
+    const CampaignDay day(Attack::rubric);
+    EXPECT_LE(day.payments.size(), 9U);
+    EXPECT_LE(day.addresses.size(), 13U);
+    EXPECT_LE(day.hours.size(), 10U);  // two runs of at most four hours
+    EXPECT_EQ(day.parameters.size(), 1U);
+    EXPECT_EQ(day.systems.size(), 24U);  // a rubric an area
+    EXPECT_EQ(day.systems.count(""), 0U);
+}
+
+TEST(Campaign, HydraServesCustomersBesides) {
+    const CampaignDay day(Attack::hydra);
+    EXPECT_EQ(day.payments.size(), 50U);
+    EXPECT_EQ(day.addresses.size(), 50U);
+    EXPECT_EQ(day.clients.size(), 1U);
+    EXPECT_GT(day.commonest * 2, day.requests);
+    EXPECT_LT(day.commonest * 5, day.requests * 4);
+    EXPECT_GT(day.parameters.size(), 20U);
+    EXPECT_GT(day.follow_ups * 20, day.requests);
+    EXPECT_GE(day.systems.size(), 3U);  // customers' tools
+}
+
+TEST(Campaign, BootstrapShowsTasksAndWantsTheNext) {
+    const CampaignDay day(Attack::bootstrap);
+    EXPECT_LE(day.payments.size(), 6U);
+    EXPECT_EQ(day.addresses.size(), 50U);
+    EXPECT_EQ(day.follow_ups, 0U);
+    for (const auto& [text, count] : day.copies) {
+        EXPECT_NE(text.find("\nTask 3: "), std::string::npos);
+        EXPECT_TRUE(text.ends_with(":"));
+    }
+}
+
+TEST(Campaign, BacktranslatedLooksLikeFiftySmallTools) {
+    const CampaignDay day(Attack::backtranslated);
+    EXPECT_EQ(day.payments.size(), 50U);
+    EXPECT_EQ(day.addresses.size(), 50U);
+    EXPECT_GT(day.clients.size(), 10U);
+    EXPECT_GT(day.parameters.size(), 10U);
+    EXPECT_NEAR(static_cast<double>(day.follow_ups), static_cast<double>(day.requests) * 0.28, 60);
+    EXPECT_GT(day.systems.at(""), day.requests / 2);
+    EXPECT_GT(day.systems.size(), 5U);
+}
+
+TEST(Campaign, ResampledAsksEachQuestionOfManyKeys) {
+    const CampaignDay day(Attack::resampled);
+    EXPECT_EQ(day.payments.size(), 50U);
+    EXPECT_LE(day.addresses.size(), 11U);
+    const double each = static_cast<double>(day.requests) / static_cast<double>(day.copies.size());
+    EXPECT_GT(each, 13);  // sixteen, but that two questions may be the same
+    EXPECT_LT(each, 30);
+    std::size_t askers = 0;
+    for (const auto& [text, accounts] : day.askers) askers += accounts.size();
+    EXPECT_GT(askers * 4, day.requests * 3);
+}
+
+TEST(Campaign, AgenticRunsPublicFrameworks) {
+    const CampaignDay day(Attack::agentic);
+    EXPECT_EQ(day.payments.size(), 50U);
+    EXPECT_EQ(day.addresses.size(), 50U);
+    EXPECT_GT(day.follow_ups * 100, day.requests * 85);
+    std::set<std::string> frameworks;
+    for (std::uint64_t i = 0; i < public_frameworks; ++i)
+        frameworks.insert(framework_prompt(library(), small().seed, i));
+    for (const auto& [system, count] : day.systems) EXPECT_EQ(frameworks.count(system), 1U) << system;
+    std::size_t goals = 0;
+    std::size_t runs = 0;
+    for (const auto& [text, count] : day.copies) {
+        if (!text.starts_with("Goal: ")) continue;
+        ++goals;
+        runs += count;
+    }
+    EXPECT_GT(runs, goals * 2);
+    EXPECT_LT(runs, goals * 6);
 }
 
 TEST(Wording, ParaphrasesShareFewGrams) {
