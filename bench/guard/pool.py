@@ -3,7 +3,7 @@
 
 Each FILE's last line is a run's JSON. Detection by family and keys at each operating point, requests seen before, ROC at 1 % of
 the plan (each run by its own thresholds), baselines; false alarms by kind, as accounts and as verdicts (the accounts of one verdict
-are one event); uniformity of p-values. Intervals are Clopper and Pearson's, 95 %."""
+are one event), and of honest accounts beside campaigns; uniformity of p-values. Intervals are Clopper and Pearson's, 95 %."""
 
 import collections
 import json
@@ -107,6 +107,10 @@ def main():
     print()
     false_alarms(runs)
     if any(run["campaigns"] for run in runs):
+        beside = [run["beside_campaigns"] for run in runs]
+        months = sum(one["months"] for one in beside)
+        print(f"\nBeside campaigns, {sum(one['overlays'] for one in beside)} sets of them, {months:.0f} account-months: " +
+              ", ".join(f"{level} {rate(sum(one[level] for one in beside), months)}" for level in LEVELS))
         print()
         detection([run for run in runs if run["campaigns"]])
 

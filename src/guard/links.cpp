@@ -112,11 +112,20 @@ std::vector<std::uint32_t> repeated_tokens(const AccountState& account) {
     return out;
 }
 
-bool may_link(const AccountState& account, const TokenCounts& counts) {
+// So common that it weighs nothing.
+bool is_common(const PastUse& past, std::uint32_t token) {
+    constexpr std::uint32_t common = 64;
+    return past.of(token) >= common;
+}
+
+bool may_link(const AccountState& account, const PastUse& past, const TokenCounts& counts,
+              const LinkOptions& options) {
     const WindowStats& window = account.window;
-    const TraitTokens traits = trait_tokens(account);
-    for (const std::uint32_t trait : traits.list())
-        if (counts.may_link(trait)) return true;
+    if (options.traits) {
+        const TraitTokens traits = trait_tokens(account);
+        for (const std::uint32_t trait : traits.list())
+            if (counts.may_link(trait) && !is_common(past, trait)) return true;
+    }
     for (std::size_t i = 0; i < GramTable::size; ++i)
         if (window.grams.counts[i] >= 2 && counts.may_link(window.grams.grams[i])) return true;
     for (const std::uint32_t gram : window.sample.values)
@@ -132,15 +141,15 @@ std::vector<Posting> postings_of(std::span<const AccountState> accounts, std::si
     std::vector<Posting> out;
     for (std::size_t i = begin; i < end; ++i) {
         const AccountState& account = accounts[i];
-        if (account.window.requests < options.min_requests || !may_link(account, counts)) continue;
+        if (account.window.requests < options.min_requests || !may_link(account, past, counts, options))
+            continue;
         const std::vector<std::uint32_t> repeated = repeated_tokens(account);
         const TraitTokens traits = trait_tokens(account);
         for (const std::uint32_t token : link_tokens(account)) {
             if (!options.traits &&
                 std::find(traits.list().begin(), traits.list().end(), token) != traits.list().end())
                 continue;
-            // So common that it weighs nothing.
-            if (!counts.may_link(token) || past.of(token) >= 64) continue;
+            if (!counts.may_link(token) || is_common(past, token)) continue;
             out.push_back(posting(token, static_cast<std::uint32_t>(i),
                                   std::binary_search(repeated.begin(), repeated.end(), token)));
         }

@@ -13,7 +13,7 @@ from harness import SOURCE, E2eTest, main
 class GuardWatch(E2eTest):
     def traffic(self):
         self.retort("guard", "lab", "--prompts", SOURCE / "tests/data/guard_prompts", "--out", "traffic", "--people", 500,
-                    "--weeks", 6, "--seed", 3, "--campaign", "scaffold:60", "--campaign", "slow:30", "--quiet")
+                    "--weeks", 6, "--seed", 3, "--campaign", "persona:60", "--campaign", "evolved:30", "--campaign", "logits:5", "--quiet")
         return sorted((self.folder / "traffic/events").iterdir())
 
     def trail(self, store):
@@ -24,11 +24,11 @@ class GuardWatch(E2eTest):
         files = self.traffic()
         labels = [json.loads(line) for line in (self.folder / "traffic/labels.jsonl").read_text().splitlines()]
         attackers = {each["account"] for each in labels if each["attacker"]}
-        self.assertEqual(len(attackers), 90)
+        self.assertEqual(len(attackers), 95)
         whole = json.loads(self.retort("guard", "watch", "--store", "one.db", "--events", "traffic/events", "--state", "one",
                                        "--once", "--json").stdout.splitlines()[-1])
         wanted = [each["entry"] for each in self.trail("one.db")]
-        self.assertGreater(len(wanted), 0)
+        self.assertGreater(len(wanted), 3)
         raised = {account for entry in wanted for account in entry["accounts"]}
         self.assertGreater(len(raised & attackers), 30)
 
