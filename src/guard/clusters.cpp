@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "guard/customers.h"
 
@@ -36,18 +37,31 @@ std::vector<std::uint32_t> scaffold_of(std::span<const AccountState> accounts, c
     return out;
 }
 
-// Of each member: what its tokens that `enough` members have weigh together.
-std::vector<double> common_weights(std::span<const AccountState> accounts, const PastUse& past,
-                                   std::span<const std::uint32_t> members, std::size_t enough) {
+// In how many customers something must be to be the cluster's: in thousands, chance brings whole groups, that
+// have much in common among themselves.
+double enough_customers(std::size_t customers, std::size_t bond) {
+    constexpr double share = 0.02;
+    return std::max(static_cast<double>(bond), share * static_cast<double>(customers));
+}
+
+// Of each member: what its tokens that `enough` customers have weigh together.
+std::unordered_map<std::uint32_t, double> common_weights(std::span<const AccountState> accounts,
+                                                         const PastUse& past,
+                                                         std::span<const Customer> customers, double enough) {
     std::unordered_map<std::uint32_t, std::uint32_t> holders;
-    for (const std::uint32_t i : members)
-        for (const std::uint32_t token : link_tokens(accounts[i])) ++holders[token];
-    std::vector<double> out;
-    for (const std::uint32_t i : members) {
-        double weight = 0;
-        for (const std::uint32_t token : link_tokens(accounts[i]))
-            if (holders[token] >= enough) weight += weight_of(past, token);
-        out.push_back(weight);
+    for (const Customer& customer : customers) {
+        std::unordered_set<std::uint32_t> own;
+        for (const std::uint32_t i : customer.members)
+            for (const std::uint32_t token : link_tokens(accounts[i]))
+                if (own.insert(token).second) ++holders[token];
+    }
+    std::unordered_map<std::uint32_t, double> out;
+    for (const Customer& customer : customers) {
+        for (const std::uint32_t i : customer.members) {
+            double& weight = out[i];
+            for (const std::uint32_t token : link_tokens(accounts[i]))
+                if (holders[token] >= enough) weight += weight_of(past, token);
+        }
     }
     return out;
 }
@@ -110,16 +124,16 @@ TraitUse trait_use_of(std::span<const AccountState> accounts, std::span<const Cu
     return use;
 }
 
-// Traits that as many of the cluster's customers have as `bond`, and as many more than of others' as chance
-// does not give (three standard deviations of a Poisson count).
-std::size_t shared_traits(const TraitUse& use, const AccountState& account, std::size_t bond) {
+// Traits that `enough` of the cluster's customers have, and as many more than of others' as chance does not
+// give (three standard deviations of a Poisson count).
+std::size_t shared_traits(const TraitUse& use, const AccountState& account, double enough) {
     const Traits traits = traits_of(account);
     std::size_t shared = 0;
     for (std::size_t k = 0; k < trait_kinds; ++k) {
         if (traits[k] == 0) continue;
         const double holders = count_of(use.customers, k, traits[k]);
         const double expected = count_of(use.accounts, k, traits[k]) * use.share;
-        if (holders >= static_cast<double>(bond) && holders >= expected + 3 * std::sqrt(expected)) ++shared;
+        if (holders >= enough && holders >= expected + 3 * std::sqrt(expected)) ++shared;
     }
     return shared;
 }
@@ -135,17 +149,17 @@ std::vector<std::uint32_t> members_that_belong(std::span<const AccountState> acc
             [](const Customer& a, const Customer& b) { return a.members.size() < b.members.size(); });
         return largest->members.size() > 1 ? largest->members : cluster.members;
     }
-    const std::vector<double> weights = common_weights(accounts, past, cluster.members, options.bond);
-    std::vector<double> sorted = weights;
+    const double enough = enough_customers(customers.size(), options.bond);
+    const auto weights = common_weights(accounts, past, customers, enough);
+    std::vector<double> sorted;
+    for (const auto& [account, weight] : weights) sorted.push_back(weight);
     const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
     std::nth_element(sorted.begin(), middle, sorted.end());
     const double near = std::max(options.weight, *middle / 3);
     const TraitUse use = trait_use_of(accounts, customers, options.min_requests);
     std::vector<std::uint32_t> out;
-    for (std::size_t m = 0; m < weights.size(); ++m) {
-        const AccountState& account = accounts[cluster.members[m]];
-        if (shared_traits(use, account, options.bond) >= (weights[m] >= near ? 1U : 2U))
-            out.push_back(cluster.members[m]);
+    for (const std::uint32_t i : cluster.members) {
+        if (shared_traits(use, accounts[i], enough) >= (weights.at(i) >= near ? 1U : 2U)) out.push_back(i);
     }
     return out;
 }
