@@ -64,10 +64,10 @@ std::vector<std::vector<std::uint32_t>> parts_of(std::span<const AccountState> a
     return connected_accounts(accounts, PastUse(), counts, options);
 }
 
-// 200 people of all programs and ages who share nothing, the background of what chance gives; behind them
+// People of all programs and ages who share nothing, the background of what chance gives; behind them
 // whom a test is about.
-std::vector<AccountState> people(base::RandomStream& random) {
-    std::vector<AccountState> out(200);
+std::vector<AccountState> people(base::RandomStream& random, std::size_t count = 200) {
+    std::vector<AccountState> out(count);
     for (std::uint32_t i = 0; i < out.size(); ++i) {
         const Who who{1000 + i, 1 + random.below(4), 1 + random.below(4), 1000 + i,
                       now - day * static_cast<std::int64_t>(1 + random.below(300))};
@@ -94,13 +94,14 @@ TEST(Customers, AreWhoPays) {
     EXPECT_EQ(customers[3].members, std::vector<std::uint32_t>{4});
 }
 
-// 20 accounts of 40 texts each, of which `common` of every 40 are the same for all.
+// Accounts of 40 texts each, of which `common` of every 40 are the same for all; of 20 the sketches hold less
+// than 256 texts together, of 60 more.
 TEST(Customers, TextsAreCountedOnce) {
-    for (const int common : {0, 20}) {
+    for (const auto& [size, common] : {std::pair(20, 0), std::pair(20, 20), std::pair(60, 20)}) {
         base::RandomStream random(3);
         std::vector<std::string> shared;
         for (int i = 0; i < common; ++i) shared.push_back(words(random, 12));
-        std::vector<AccountState> accounts(20);
+        std::vector<AccountState> accounts(static_cast<std::size_t>(size));
         std::vector<std::uint32_t> members;
         for (std::uint32_t i = 0; i < accounts.size(); ++i) {
             members.push_back(i);
@@ -108,8 +109,8 @@ TEST(Customers, TextsAreCountedOnce) {
                 ask(accounts[i], i, {}, k < common ? shared[static_cast<std::size_t>(k)] : words(random, 12),
                     now + k * 1000);
         }
-        const double truth = 20.0 * (40 - common) + common;
-        // From 20 times 24 hashes; below the smallest account's cut there are some 200: 7 % is one deviation.
+        const double truth = size * (40.0 - common) + common;
+        // Some 200 hashes lie below the smallest account's cut: 7 % is one deviation.
         EXPECT_NEAR(distinct_texts_of(accounts, members), truth, 0.21 * truth);
     }
 }
@@ -160,6 +161,31 @@ TEST(Clusters, NameNeitherTheCompanyNorTheStrangerThatChanceJoined) {
     EXPECT_EQ(members_that_belong(accounts, PastUse(), cluster, LinkOptions{}), guilty);
 }
 
+// Three hundred accounts in step, and five that came together long ago, with a program of their own, and used
+// the words: what five have in common is not the cluster's.
+TEST(Clusters, OfHundredsNameNoFewThatCameTogether) {
+    base::RandomStream random(22);
+    std::vector<AccountState> accounts = people(random, 2000);
+    const std::string head = words(random, 20);
+    for (std::uint64_t i = 0; i < 305; ++i) {
+        const auto number = static_cast<std::uint32_t>(accounts.size());
+        const bool guilty = i < 300;
+        const Who who{5000 + i, guilty ? 77U : 99U, guilty ? 77U : 99U, 5000 + i,
+                      guilty ? now : now - 400 * day};
+        accounts.emplace_back();
+        for (int k = 0; k < 4; ++k)
+            ask(accounts.back(), number, who, head + words(random, 10), now + k * 900'000);
+    }
+    TokenCounts counts(1);
+    counts.rebuild(accounts);
+    const auto clusters = find_clusters(accounts, PastUse(), counts, ClusterOptions{});
+    ASSERT_FALSE(clusters.empty());
+    ASSERT_EQ(clusters.front().members.size(), 305U);
+    const auto named = members_that_belong(accounts, PastUse(), clusters.front(), LinkOptions{});
+    EXPECT_EQ(named.size(), 300U);
+    EXPECT_EQ(named.back(), 2299U);
+}
+
 Cluster plain(std::size_t customers) {
     Cluster cluster;
     cluster.customers = customers;
@@ -181,6 +207,9 @@ TEST(Score, IsOfTextsThatNobodyElseAsked) {
     EXPECT_NEAR(campaign_score(cluster), apart - 2.5, 1e-9);
     cluster.z[static_cast<std::size_t>(Evidence::timing)] = 0;
     EXPECT_LT(campaign_score(cluster), apart - 2.5 - 4);
+    const double narrow = campaign_score(cluster);
+    cluster.dispersed = 2 * cluster.dispersed + 1;
+    EXPECT_NEAR(campaign_score(cluster), narrow + 0.25, 1e-9);
 }
 
 TEST(Score, FewProveLittle) {
