@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "guard/customers.h"
 #include "guard/guard.h"
+#include "texts.h"
 
 namespace retort::guard {
 namespace {
@@ -17,16 +18,6 @@ store::ShortHash hash_of(std::uint64_t number) {
     std::memcpy(hash.data(), &number, sizeof number);
     hash[15] = 1;
     return hash;
-}
-
-std::string words(base::RandomStream& random, int count) {
-    std::string out;
-    for (int i = 0; i < count; ++i) {
-        for (std::uint64_t k = 3 + random.below(6); k > 0; --k)
-            out += static_cast<char>('a' + random.below(26));
-        out += ' ';
-    }
-    return out;
 }
 
 struct Who {

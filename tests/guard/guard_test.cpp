@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "texts.h"
 
 namespace retort::guard {
 namespace {
@@ -16,16 +17,6 @@ store::ShortHash name_of(std::uint64_t number) {
     base::RandomStream random(99, number);
     for (auto& byte : hash) byte = static_cast<std::uint8_t>(random.below(255) + 1);
     return hash;
-}
-
-std::string words(base::RandomStream& random, int count) {
-    std::string out;
-    for (int i = 0; i < count; ++i) {
-        for (std::uint64_t k = 3 + random.below(6); k > 0; --k)
-            out += static_cast<char>('a' + random.below(26));
-        out += ' ';
-    }
-    return out;
 }
 
 store::Event event_at(std::int64_t time, std::uint64_t account, std::string_view prompt,
