@@ -1,6 +1,7 @@
 #include "tensor/decode_attention_bf16.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -129,6 +130,7 @@ template <int kRows>
 void attend_rows(const ChunkTask& task, std::int64_t first_row, Workspace& space) {
     constexpr int pages = kRows >= 12 ? 2 : kRows >= 6 ? 4 : 8;  // what the registers hold the sums of
     constexpr int vectors = kRows >= 12 ? 2 : 4;
+    assert(task.head_dim > 0 && task.head_dim % 16 == 0);  // bf16_attention_fits()
     const __m512 scale = _mm512_set1_ps(1.0F / std::sqrt(static_cast<float>(task.head_dim)));
     round_queries<kRows>(task, first_row, space);
     const std::int64_t longest = task.longest();

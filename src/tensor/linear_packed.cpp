@@ -72,8 +72,8 @@ void pack_scales(const PackedFormat& format, const CodeRun& codes, int row, std:
         case ScaleKind::six: {
             write_half(codes.factor, unit, row);
             write_half(codes.minimum_factor, unit + 32, row);
-            const int scale = codes.raw_scale[0];
-            const int minimum = codes.raw_minimum;
+            const int scale = static_cast<std::uint8_t>(codes.raw_scale[0]);  // of six bits, as the minimum
+            const int minimum = static_cast<std::uint8_t>(codes.raw_minimum);
             std::uint8_t* pair = scales + run / 2 * 48;
             pair[16 * (run % 2) + row] = static_cast<std::uint8_t>((scale & 15) | (minimum & 15) << 4);
             const int high = scale >> 4 | minimum >> 4 << 2;

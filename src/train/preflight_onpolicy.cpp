@@ -118,6 +118,7 @@ Status check_answers(const PreparedOnPolicy& run, const OnPolicyJob& job, Page& 
     const OnPolicyOptions& options = run.options;
     const std::vector<std::int64_t> chosen = prompts_of_step(inputs, options, 0);
     std::vector<std::vector<std::int32_t>> prompts;
+    prompts.reserve(chosen.size());
     for (const std::int64_t prompt : chosen)
         prompts.push_back(run.prompts[static_cast<std::size_t>(prompt)].tokens);
     RETORT_TRY(
