@@ -204,7 +204,28 @@ def event_block(events):
     return b"\x01" + struct.pack("<Q", size) + frame
 
 
+def guard_state(accounts=(), nulls=((), (), ()), reached=(-1, -1, 0, 0, 0, 0)):
+    """What a state unpacks to (docs/formats/guard_state.md); an account as in memory: its hash, dates and marks first."""
+    def block(elements):
+        return struct.pack("<Q", len(elements)) + b"".join(elements)
+
+    out = struct.pack("<6q", *reached) + block([text("free")]) + block([bytes(range(16))])
+    for null in nulls:
+        out += block([block([struct.pack("<f", score) for score in window]) for window in null])
+    return out + block([b"\x01\x00"] * 4) + block(list(accounts))
+
+
+def account(number):
+    known = bytes([number]) * 16 + struct.pack("<4QHBB3f", 1700000000000, number, 7, 9, 0, 1, 1, 0.5, 0.25, 0)
+    return known + struct.pack("<7I4xQ", 3, 2, 0, 1, 0, 0, 0, 40) + bytes(range(1, 49)) * 9 + bytes(16)
+
+
 SEEDS = {
+    "guard_state": {
+        "header": b"RGUARD2\n" + bytes(24),
+        "empty": guard_state(),
+        "accounts": guard_state([account(1), account(2)], (((0.5, 1.5), (2.0,)), ((0.25,),), ()), (3, 500, 9, 7, 1, 3)),
+    },
     "event_block": {
         "empty.block": event_block([]),
         "two.block": event_block([(1700000000000, 7, (200, 12, 3, 40, 0, 5, 1000, 2000, 1), b""),
