@@ -56,6 +56,7 @@ std::vector<std::string> call_arguments(const Json& calls) {
             whole[at] += text_in(call["function"], "arguments");
     }
     std::vector<std::string> out;
+    out.reserve(whole.size());
     for (auto& [at, text] : whole) out.push_back(std::move(text));
     return out;
 }
