@@ -45,7 +45,7 @@ Result<JournalRecovery> parse_journal(std::span<const std::byte> bytes,
     JournalRecovery recovery;
     *valid_bytes = 0;
     if (bytes.size() < magic.size()) {
-        if (std::memcmp(bytes.data(), magic.data(), bytes.size()) != 0 && !bytes.empty()) {
+        if (!bytes.empty() && std::memcmp(bytes.data(), magic.data(), bytes.size()) != 0) {
             return fail(ErrorCode::format, "not a retort journal (its first bytes are not {})", magic);
         }
         recovery.torn_bytes = bytes.size();
