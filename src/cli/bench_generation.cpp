@@ -62,6 +62,7 @@ Result<BenchModel> BenchModel::load(const BenchModelOptions& options, std::int64
         }
     }
     std::vector<std::pair<std::int64_t, std::string>> order;
+    order.reserve(formats.size());
     for (const auto& [name, bytes] : formats) order.emplace_back(-bytes, name);
     std::sort(order.begin(), order.end());
     for (const auto& [bytes, name] : order) bench.formats_ += (bench.formats_.empty() ? "" : ", ") + name;

@@ -43,8 +43,10 @@ double resident_gigabytes() {
 // Microseconds a request: its fields alone, and with its sketch.
 std::pair<double, double> inline_cost(std::size_t bytes) {
     base::RandomStream random(3);
+    constexpr int most = 200;
     std::vector<std::string> bodies;
-    for (int i = 0; i < 200; ++i) {
+    bodies.reserve(most);
+    for (int i = 0; i < most; ++i) {
         bodies.push_back(nlohmann::json{{"model", "m"},
                                         {"max_tokens", 100},
                                         {"messages",
@@ -73,8 +75,10 @@ Status run_bench_guard(const BenchGuardOptions& options, const CommonOptions& co
     const guard::SketchKey key{5, 6};
     // No two prompts are alike. A third of the accounts write each of theirs into a frame of words, the same
     // always, that some sixteen accounts in a million have; the others only know their own words.
+    constexpr int most_frames = 20'000;
     std::vector<std::string> frames;
-    for (int i = 0; i < 20'000; ++i) frames.push_back(some_text(random, 20));
+    frames.reserve(most_frames);
+    for (int i = 0; i < most_frames; ++i) frames.push_back(some_text(random, 20));
     const auto sketch_of = [&](std::uint64_t who) {
         const std::uint64_t drawn = base::xxh3_64(std::as_bytes(std::span(&who, 1)));
         const std::string frame = drawn % 3 == 0 ? frames[drawn / 3 % frames.size()] : std::string();

@@ -434,11 +434,12 @@ void add_plan(Commands& commands, CLI::App& parent) {
 }  // namespace
 
 void add_audit(Commands& commands) {
+    constexpr const char* plan =
+        "retort audit plan case/ --plant plant/ --secret escrow.key --teacher teacher.gguf --suspect "
+        "suspect.gguf";
     CLI::App& app = commands.add(
         Group::judging, "audit", "was this model trained on that model's answers?",
-        {"retort audit plant plant/ --secret escrow.key", "retort audit power --share 0.1 --p 1e-6",
-         "retort audit plan case/ --plant plant/ --secret escrow.key --teacher teacher.gguf --suspect "
-         "suspect.gguf",
+        {"retort audit plant plant/ --secret escrow.key", "retort audit power --share 0.1 --p 1e-6", plan,
          "retort audit run case/ --plant plant/", "retort audit calibrate case/",
          "retort audit report case/ --key report.key", "retort audit verify case/"},
         [](const CommonOptions&) -> Status { return {}; });

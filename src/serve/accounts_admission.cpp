@@ -119,7 +119,7 @@ store::ShortHash cached_hash(KnownHashes& known, const store::Secret& secret, st
     return known[std::string(text)] = short_hash(secret, purpose, text);
 }
 
-class AccountTicket : public Ticket {
+class AccountTicket final : public Ticket {
   public:
     AccountTicket(std::shared_ptr<AccountAdmission> owner, std::shared_ptr<const Caller> caller, double start)
         : owner_(std::move(owner)), caller_(std::move(caller)), start_(start) {}

@@ -38,8 +38,9 @@ Result<std::unique_ptr<AccountDirectory>> AccountDirectory::open(const std::stri
                                                                  Options options) {
     RETORT_TRY(auto database, store::open_database(location));
     std::unique_ptr<AccountDirectory> directory(new AccountDirectory(std::move(database), secret, options));
-    RETORT_TRY(store::Accounts accounts, store::Accounts::open(*directory->database_, directory->secret_));
-    directory->accounts_ = std::make_unique<store::Accounts>(std::move(accounts));
+    RETORT_TRY(const store::Accounts accounts,
+               store::Accounts::open(*directory->database_, directory->secret_));
+    directory->accounts_ = std::make_unique<store::Accounts>(accounts);
     directory->revision_ = -1;
     RETORT_CHECK(directory->refresh());
     directory->thread_ = std::thread([raw = directory.get()] { raw->run(); });

@@ -58,7 +58,7 @@ void KeptAnswer::end(std::size_t side, const Result<generate::TextCompletion>& d
         }
         if (record.kind != escrow::RecordKind::twin) record.served = 0;
     }
-    owner_->keep(std::move(record));
+    owner_->keep(record);
 }
 
 }  // namespace retort::serve

@@ -162,7 +162,7 @@ std::optional<api::ApiError> Planting::apply(const PlantedRequest& request, cons
     return std::nullopt;
 }
 
-void Planting::keep(escrow::Record record) {
+void Planting::keep(const escrow::Record& record) {
     const Status added = vault_->add(record);
     if (added) {
         ++kept_;

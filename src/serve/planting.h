@@ -48,7 +48,7 @@ class Planting {
     std::optional<api::ApiError> apply(const PlantedRequest& request, const ServedModel& model,
                                        JobRequest& job);
 
-    void keep(escrow::Record record);
+    void keep(const escrow::Record& record);
     // Publishes the root of a day that is over.
     void tick();
     // Answers that are still kept for their twin's sake end now.

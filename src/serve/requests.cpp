@@ -74,6 +74,7 @@ void add_choices(JobRequest& job, const api::SamplingFields& fields, const gener
 // `first`: in a stream each call carries its number.
 std::string calls_json(const std::vector<ToolCall>& calls, std::optional<std::int64_t> first) {
     std::vector<api::FunctionCall> out;
+    out.reserve(calls.size());
     for (const ToolCall& call : calls) out.push_back({call.id, call.name, call.arguments});
     return api::write_tool_calls(out, first);
 }
