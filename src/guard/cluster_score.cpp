@@ -40,12 +40,16 @@ double agreement(std::vector<std::uint64_t>& values) {
     return pairs / (n * (n - 1));
 }
 
-double spread(std::vector<double>& values) {
+double median(std::vector<double>& values) {
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
     std::nth_element(values.begin(), middle, values.end());
-    const double median = *middle;
+    return *middle;
+}
+
+double spread(std::vector<double>& values) {
+    const double middle = median(values);
     double sum = 0;
-    for (const double value : values) sum += std::abs(value - median);
+    for (const double value : values) sum += std::abs(value - middle);
     return sum / static_cast<double>(values.size());
 }
 
@@ -63,12 +67,6 @@ std::vector<std::uint32_t> thinned(std::span<const std::uint32_t> members) {
     std::vector<std::uint32_t> out(most_members);
     for (std::size_t i = 0; i < most_members; ++i) out[i] = members[i * members.size() / most_members];
     return out;
-}
-
-double median(std::vector<double>& values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
 }
 
 // Deviations on a scale of doublings: far more of one kind says little more.

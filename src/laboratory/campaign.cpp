@@ -83,8 +83,7 @@ std::string Campaign::prompt(std::uint32_t key, std::int32_t day, std::uint32_t 
                              bool& follow_up) const {
     const PromptLibrary& library = traffic_->library();
     const std::uint64_t seed = traffic_->options().seed ^ 0xdeadU;
-    // No two campaigns have a theme in common.
-    const std::uint64_t theme = static_cast<std::uint64_t>(options_.family) * 5003 + options_.number;
+    const std::uint64_t theme = theme_number(options_);
     base::RandomStream random(
         seed + options_.number * 31 + static_cast<std::uint64_t>(options_.family),
         (static_cast<std::uint64_t>(key) << 32U) + static_cast<std::uint64_t>(day + 64) * 8192 + index);

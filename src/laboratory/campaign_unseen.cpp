@@ -62,10 +62,6 @@ Sharing sharing_of(Attack family) {
     return out;
 }
 
-std::uint64_t theme_number(const CampaignOptions& options) {
-    return static_cast<std::uint64_t>(options.family) * 5003 + options.number;
-}
-
 // Writes one key's day.
 class KeyDay {
   public:

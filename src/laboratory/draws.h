@@ -19,6 +19,11 @@ inline double log_normal(base::RandomStream& random, double median, double sigma
     return median * std::exp(sigma * random.normal());
 }
 
+// No two campaigns have a theme in common.
+inline std::uint64_t theme_number(const CampaignOptions& options) {
+    return static_cast<std::uint64_t>(options.family) * 5003 + options.number;
+}
+
 template <typename T>
 const T& pick(const std::vector<T>& list, base::RandomStream& random) {
     return list[random.below(list.size())];
