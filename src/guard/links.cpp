@@ -112,6 +112,18 @@ std::vector<std::uint32_t> repeated_tokens(const AccountState& account) {
     return out;
 }
 
+// The repeated ones, and all others that may link it. Ascending and distinct.
+std::vector<std::uint32_t> with_others(std::vector<std::uint32_t> out, const AccountState& account) {
+    const WindowStats& window = account.window;
+    for (const std::uint32_t gram : window.sample.values)
+        if (gram != 0) out.push_back(gram);
+    for (const std::uint32_t text : window.pool.values)
+        if (text != 0) out.push_back(text_token(text));
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+}
+
 // So common that it weighs nothing.
 bool is_common(const PastUse& past, std::uint32_t token) {
     constexpr std::uint32_t common = 64;
@@ -145,7 +157,7 @@ std::vector<Posting> postings_of(std::span<const AccountState> accounts, std::si
             continue;
         const std::vector<std::uint32_t> repeated = repeated_tokens(account);
         const TraitTokens traits = trait_tokens(account);
-        for (const std::uint32_t token : link_tokens(account)) {
+        for (const std::uint32_t token : with_others(repeated, account)) {
             if (!options.traits &&
                 std::find(traits.list().begin(), traits.list().end(), token) != traits.list().end())
                 continue;
@@ -352,15 +364,7 @@ std::uint32_t text_token(std::uint32_t pool_hash) {
 }
 
 std::vector<std::uint32_t> link_tokens(const AccountState& account) {
-    const WindowStats& window = account.window;
-    std::vector<std::uint32_t> out = repeated_tokens(account);
-    for (const std::uint32_t gram : window.sample.values)
-        if (gram != 0) out.push_back(gram);
-    for (const std::uint32_t text : window.pool.values)
-        if (text != 0) out.push_back(text_token(text));
-    std::sort(out.begin(), out.end());
-    out.erase(std::unique(out.begin(), out.end()), out.end());
-    return out;
+    return with_others(repeated_tokens(account), account);
 }
 
 void TokenCounts::clear() {
@@ -419,7 +423,7 @@ void TokenCounts::rebuild(std::span<const AccountState> accounts) {
         const AccountState& account = accounts[number];
         if (account.window.requests == 0) continue;
         const std::vector<std::uint32_t> repeated = repeated_tokens(account);
-        for (const std::uint32_t token : link_tokens(account))
+        for (const std::uint32_t token : with_others(repeated, account))
             count(token, number, std::binary_search(repeated.begin(), repeated.end(), token));
     }
     if (is_crowded()) rebuild(accounts);
